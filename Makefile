@@ -52,13 +52,14 @@ clean: ## Remove all that was made here: environment, stubs, caches.
 
 LOCKING = --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
-# What the lock says, nothing else: hashes are demanded of every package.
+# What the lock says, nothing else: hashes are demanded of every package. An environment that works is brought up to date
+# in its place, so that what runs from it goes on running.
 $(MADE)/venv: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed; $(PYTHON) is older or absent. Choose one: make PYTHON=python3.12" >&2; exit 1; }
+		{ echo "Python 3.11 or newer is needed, and $(PYTHON) is older or absent: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-		{ echo "Python's venv module is missing. Install it: apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+		{ $(PYTHON) -c 'import sys; print("Python lacks its venv module: apt-get install python3.%d-venv" % sys.version_info[1])' >&2; exit 1; }
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@mkdir -p $(MADE) && touch $@
 
