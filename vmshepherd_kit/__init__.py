@@ -1,5 +1,6 @@
 """The shared kernel of the suite: it knows gRPC and knows nothing of VMs.
 
-Every service, the orchestrator and the command build on it: one way to serve, to dial, to fail, to find drivers,
-to read settings, to tell the time.  It never imports a service, and nothing in it starts by being imported.
+Every service, the orchestrator and the command build on it: one way to serve, to dial, to fail,
+to find drivers, to read settings, to tell the time.  It never imports a service, and nothing in
+it starts by being imported.
 """

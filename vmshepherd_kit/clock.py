@@ -1,7 +1,8 @@
 """Where time, randomness and ids come from: injected everywhere, so that a simulation can own them.
 
-`SystemClock` and `SystemChance` are the only adapters to the real ones; `SeededChance` replays.  `testing.FakeClock` is
-the clock of tests.  Nothing else in the suite asks the operating system for the time or for a random number.
+`SystemClock` and `SystemChance` are the only adapters to the real ones; `SeededChance` replays.
+`testing.FakeClock` is the clock of tests.  Nothing else in the suite asks the operating system
+for the time or for a random number.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-# Linux's boot clock counts suspended time too: a lease judged by it expires during a suspend, as it must.
+# Linux's boot clock counts suspended time too: a lease judged by it expires during a suspend, as
+# it must.
 _ELAPSED_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -21,11 +23,15 @@ class Clock(Protocol):
     """The time, in the two meanings that must not be mixed up."""
 
     def wall(self) -> datetime:
-        """The date and time, aware, in UTC; it may jump: for people and records, never for measuring."""
+        """The date and time, aware, in UTC; it may jump: for people and records, never for
+        measuring.
+        """
         ...
 
     def elapsed(self) -> timedelta:
-        """Time since some fixed moment; it never goes back and runs on in suspend: for measuring."""
+        """Time since some fixed moment; it never goes back and runs on in suspend: for
+        measuring.
+        """
         ...
 
     async def sleep(self, duration: timedelta) -> None:

@@ -16,11 +16,11 @@
     ├── QuotaExceeded       WAIT    RESOURCE_EXHAUSTED
     ├── NoCapacity          WAIT    RESOURCE_EXHAUSTED
     ├── Throttled           WAIT    RESOURCE_EXHAUSTED
-    ├── Unavailable         RETRY   UNAVAILABLE           the only one that channels retry by themselves
-    └── Internal            BUG     INTERNAL
+    ├── Unavailable         RETRY   UNAVAILABLE           the only one that channels retry by
+    themselves └── Internal            BUG     INTERNAL
 
-Everything raises these; `status` carries them over the wire and back.  They never hold secrets: a message and its facts
-are shown to whoever called.
+Everything raises these; `status` carries them over the wire and back.  They never hold secrets: a
+message and its facts are shown to whoever called.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class Violation:
 
 
 class ShepherdError(Exception):
-    """The root: a sentence, a reason in UPPER_SNAKE, and facts as strings (they become `ErrorInfo.metadata`)."""
+    """The root: a sentence, a reason in UPPER_SNAKE, and facts as strings (they become
+    `ErrorInfo.metadata`).
+    """
 
     code: ClassVar[StatusCode] = StatusCode.INTERNAL
     then: ClassVar[Recovery] = Recovery.BUG
@@ -120,7 +122,7 @@ class Unauthenticated(ShepherdError):
 
 
 class Unsupported(ShepherdError):
-    """This server or driver cannot do that at all."""
+    """The server or driver cannot do that at all."""
 
     code = StatusCode.UNIMPLEMENTED
     then = Recovery.FIX

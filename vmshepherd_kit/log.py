@@ -1,7 +1,8 @@
 """The log: an event of constant words and key=value fields, one line each, on standard error.
 
-`setup` is called once by whoever starts the process; everybody else calls `get`.  The records of the standard library's
-loggers (grpc, asyncio) leave in the same form.  Fields that are named like a secret never leave as they are.
+`setup` is called once by whoever starts the process; everybody else calls `get`.  The records of
+the standard library's loggers (grpc, asyncio) leave in the same form.  Fields that are named like
+a secret never leave as they are.
 """
 
 from __future__ import annotations
@@ -35,14 +36,17 @@ def get(name: str) -> FilteringBoundLogger:
 
 
 def setup(level: str = "info", fmt: Format = "auto", *, clock: Clock | None = None) -> None:
-    """Send all records of this process to standard error; `auto` is console on a terminal and JSON elsewhere."""
+    """Send all records of this process to standard error; `auto` is console on a terminal and
+    JSON elsewhere.
+    """
     shared = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         _stamped(clock or SystemClock()),
         hide_secrets,
     ]
-    # The clock's stamp, the level and the exception are the same for structlog's and for the library's records.
+    # The clock's stamp, the level and the exception are the same for structlog's and for the
+    # library's records.
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _name_foreign],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(fmt)],
@@ -64,7 +68,9 @@ def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def is_secret(key: str) -> bool:
-    """Whether a field or setting of that name may hold a secret, so that its value is never shown."""
+    """Whether a field or setting of that name may hold a secret, so that its value is never
+    shown.
+    """
     return _SECRET.search(key) is not None
 
 
