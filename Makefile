@@ -24,11 +24,13 @@ run: setup ## Run the whole suite with the presets in examples/; its VMs go when
 test: setup ## Run the tests. TESTS=path narrows them; VMSHEPHERD_NO_SKIP=1 makes a skip an error.
 	$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)
 
-check: setup ## Lint, types, layers, contracts.
+check: setup ## Stubs, lint, types, layers, contracts.
+	$(BIN)/python hatch_build.py --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 	cd protos && ../$(BIN)/buf lint
 	cd protos && ../$(BIN)/buf format --diff --exit-code
 ifneq ($(RELEASE),)

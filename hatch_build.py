@@ -1,8 +1,8 @@
-"""Generate the Python package `vmshepherd` (messages, stubs, types) from the contracts in `protos/`.
+"""Generate the Python package `vmshepherd` (messages, stubs, types) from `protos/`.
 
-Hatchling runs the hook below for every wheel and editable install; `make protos` runs this file as a script. The
-contracts are the source: what is generated lies beside them, is never committed and never edited. Needs grpcio-tools
-and mypy-protobuf beside the interpreter that runs it; never fetches anything.
+Hatchling runs the hook below for every wheel and editable install; `make protos` runs this file as
+a script. The contracts are the source: what is generated lies beside them, is never committed and
+never edited. Needs grpcio-tools and mypy-protobuf beside its interpreter; never fetches anything.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from filecmp import cmp
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,29 +29,67 @@ class GenerateStubs(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Called by hatchling; `version` is "standard" or "editable", and both need the same stubs."""
+        """Called by hatchling; a wheel, editable too, needs the stubs, and an sdist does not."""
         del version, build_data
         if self.target_name == "wheel":
             generate(Path(self.root) / "protos")
 
 
 def generate(protos: Path) -> list[Path]:
-    """Bring the package up to date with the contracts beneath `protos`, and return them; exits when one is wrong.
+    """Bring the package up to date with the contracts beneath `protos`; return the files changed.
 
-    The contracts are compiled elsewhere first: a wrong one leaves the former stubs whole, and a file that has not
-    changed is not touched, so that whoever imports the package meanwhile sees no gap.
+    The contracts are compiled elsewhere first: a wrong one ends the program and leaves the former
+    stubs whole, and a file that stays the same is not touched, so that whoever imports the package
+    meanwhile sees no gap.
     """
-    contracts = sorted((protos / PACKAGE).rglob("*.proto"))
     with TemporaryDirectory() as scratch:
-        fresh = Path(scratch)
-        if contracts:
-            compile_all(protos, contracts, into=fresh)
-            mark_packages(fresh / PACKAGE)
-        replace_stubs(fresh / PACKAGE, protos / PACKAGE)
-    return contracts
+        fresh = compiled(protos, into=Path(scratch))
+        changed = differences(fresh, protos / PACKAGE)
+        for name in changed:
+            replace(fresh / name, protos / PACKAGE / name)
+    return changed
 
 
-def compile_all(protos: Path, contracts: list[Path], *, into: Path) -> None:
+def stale(protos: Path) -> list[Path]:
+    """What `generate` would change."""
+    with TemporaryDirectory() as scratch:
+        return differences(compiled(protos, into=Path(scratch)), protos / PACKAGE)
+
+
+def compiled(protos: Path, *, into: Path) -> Path:
+    """Make the whole package beneath `into`, from nothing, and return its folder."""
+    contracts = sorted((protos / PACKAGE).rglob("*.proto"))
+    package = into / PACKAGE
+    package.mkdir()
+    if contracts:
+        run_protoc(protos, contracts, into=into)
+    # protoc writes no `__init__.py`; without one at each level import-linter silently sees nothing.
+    (package / "py.typed").touch()
+    for folder in (package, *(path for path in package.rglob("*") if path.is_dir())):
+        (folder / "__init__.py").touch()
+    return package
+
+
+def differences(fresh: Path, package: Path) -> list[Path]:
+    """Names of the generated files that are new, gone or different in `fresh`."""
+    made = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
+    here = {path.relative_to(package) for kind in GENERATED for path in package.rglob(kind)}
+    changed = {name for name in made & here if not cmp(fresh / name, package / name, shallow=False)}
+    return sorted((made ^ here) | changed)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Make `target` what `source` is: absent, or of the same content, at once and never in part."""
+    if not source.exists():
+        target.unlink()
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copyfile(source, beside)
+    beside.replace(target)
+
+
+def run_protoc(protos: Path, contracts: list[Path], *, into: Path) -> None:
     """Run protoc once over all contracts."""
     command = [
         sys.executable,
@@ -67,7 +106,7 @@ def compile_all(protos: Path, contracts: list[Path], *, into: Path) -> None:
         f"--mypy_grpc_out=quiet,only_async:{into}",
         *map(str, contracts),
     ]
-    # The plugins must see the packages that this interpreter sees: an isolated build has them on PYTHONPATH alone.
+    # The plugins must see the packages of this interpreter: an isolated build has them on its path.
     paths = os.pathsep.join(path for path in sys.path if path)
     if subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, check=False).returncode:
         sys.exit("protoc refused the contracts: its words stand above")
@@ -82,26 +121,14 @@ def plugin(name: str) -> str:
     return found
 
 
-def mark_packages(package: Path) -> None:
-    """Make a regular, typed package of every level: protoc writes no `__init__.py`, and without one at each level
-    import-linter and mypy silently see nothing."""
-    (package / "py.typed").touch()
-    for folder in (package, *(path for path in package.rglob("*") if path.is_dir())):
-        (folder / "__init__.py").touch()
-
-
-def replace_stubs(fresh: Path, package: Path) -> None:
-    """Make the generated files of `package` equal to those of `fresh`, touching only what differs."""
-    wanted = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
-    present = {path.relative_to(package) for pattern in GENERATED for path in package.rglob(pattern)}
-    for name in present - wanted:
-        (package / name).unlink()
-    for name in wanted:
-        content = (fresh / name).read_bytes()
-        if name not in present or (package / name).read_bytes() != content:
-            (package / name).write_bytes(content)
+def main(arguments: list[str]) -> None:
+    """`hatch_build.py` brings the stubs up to date; `--check` fails when they are not."""
+    protos = Path(__file__).resolve().parent / "protos"
+    if arguments == ["--check"]:
+        old = stale(protos)
+        sys.exit(f"stale stubs, run `make protos`: {', '.join(map(str, old))}" if old else 0)
+    print(f"stubs generated, {len(generate(protos))} files changed")
 
 
 if __name__ == "__main__":
-    made = generate(Path(__file__).resolve().parent / "protos")
-    print(f"generated the stubs of {len(made)} contracts")
+    main(sys.argv[1:])
