@@ -21,6 +21,9 @@ TOP_LEVEL = {
     "vmshepherd",
     "vmshepherd_kit",
 }
+# One build serves all tests of this file.
+pytestmark = pytest.mark.xdist_group("wheel")
+
 INFO = "vmshepherd-2.0.0.dist-info"
 
 
