@@ -45,7 +45,7 @@ class Admission(grpc.aio.ServerInterceptor):
         self._calls = 0
         self._streams: set[asyncio.Task[object]] = set()
         self._streams_of: Counter[str] = Counter()
-        self._draining = False
+        self._draining = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
 
@@ -61,7 +61,7 @@ class Admission(grpc.aio.ServerInterceptor):
 
     def end_streams(self) -> None:
         """End all streams with UNAVAILABLE, now and from now on; single calls go on."""
-        self._draining = True
+        self._draining.set()
         for task in self._streams:
             task.cancel()
 
@@ -89,7 +89,7 @@ class Admission(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _stream(self, context: Context) -> AsyncIterator[None]:
-        if self._draining:
+        if self._draining.is_set():
             raise _stopping()
         peer = context.peer()
         if self._streams_of[peer] >= self._limits.streams_per_peer:
@@ -102,7 +102,7 @@ class Admission(grpc.aio.ServerInterceptor):
         try:
             yield
         except asyncio.CancelledError:
-            if not self._draining:
+            if not self._draining.is_set():
                 raise
             task.uncancel()
             raise _stopping() from None

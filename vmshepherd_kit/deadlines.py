@@ -1,7 +1,8 @@
 """The deadline of the call being served, carried on to the calls that it makes.
 
-gRPC for Python does not propagate deadlines by itself: without this, a service goes on asking others on behalf of a
-client that gave up long ago.  `serve` installs the interceptor, `dial` asks `remaining`; nobody else needs this file.
+gRPC for Python does not propagate deadlines by itself: without this, a service goes on asking
+others on behalf of a client that gave up long ago.  `serve` installs the interceptor, `dial` asks
+`remaining`; nobody else needs this file.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from grpc_health.v1.health_pb2 import (
+from grpc_health.v1.health_pb2 import (  # type: ignore[attr-defined]  # the types lack List
     HealthCheckRequest,
     HealthCheckResponse,
     HealthListRequest,
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from vmshepherd_kit.handlers import Context
 
-SERVING: Final = HealthCheckResponse.SERVING
-NOT_SERVING: Final = HealthCheckResponse.NOT_SERVING
+SERVING: Final[int] = HealthCheckResponse.SERVING
+NOT_SERVING: Final[int] = HealthCheckResponse.NOT_SERVING
 
 LIVENESS: Final = "liveness"
 READINESS: Final = "readiness"
@@ -41,7 +41,7 @@ class Health(HealthServicer):
     """
 
     def __init__(self, services: Iterable[str], *, max_unknown_watchers: int = 64) -> None:
-        self._statuses = dict.fromkeys(["", READINESS, *services], NOT_SERVING)
+        self._statuses: dict[str, int] = dict.fromkeys(["", READINESS, *services], NOT_SERVING)
         self._statuses[LIVENESS] = SERVING
         self._watchers: set[asyncio.Event] = set()
         self._unknown_watchers = 0
@@ -54,20 +54,20 @@ class Health(HealthServicer):
         for changed in self._watchers:
             changed.set()
 
-    async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:
+    async def Check(self, request: HealthCheckRequest, _context: Context) -> HealthCheckResponse:
         """The status of one service; NOT_FOUND for a name that this server does not know."""
         status = self._statuses.get(request.service)
         if status is None:
             raise NotFound("no such service is served here", service=request.service[:200])
         return HealthCheckResponse(status=status)
 
-    async def List(self, request: HealthListRequest, context: Context) -> HealthListResponse:
+    async def List(self, _request: HealthListRequest, _context: Context) -> HealthListResponse:
         """The statuses of all services."""
         statuses = {name: HealthCheckResponse(status=s) for name, s in self._statuses.items()}
         return HealthListResponse(statuses=statuses)
 
     async def Watch(
-        self, request: HealthCheckRequest, context: Context
+        self, request: HealthCheckRequest, _context: Context
     ) -> AsyncIterator[HealthCheckResponse]:
         """The status now, then each change of it; a slow reader gets the latest, not every one."""
         unknown = request.service not in self._statuses
@@ -83,9 +83,7 @@ class Health(HealthServicer):
             self._watchers.discard(changed)
             self._unknown_watchers -= unknown
 
-    async def _changes(
-        self, name: str, changed: asyncio.Event
-    ) -> AsyncIterator[HealthCheckResponse.ServingStatus.ValueType]:
+    async def _changes(self, name: str, changed: asyncio.Event) -> AsyncIterator[int]:
         told = None
         while True:
             changed.clear()

@@ -1,7 +1,8 @@
-"""Server reflection, v1 and v1alpha, so that grpcurl, buf and Postman of any age can ask what is served.
+"""Server reflection, v1 and v1alpha: grpcurl, buf and Postman of any age can ask what is served.
 
-grpcio-reflection brings v1alpha only.  The two are the same on the wire: v1 is registered as a second name of the same
-servicer, and its descriptors are made from those of v1alpha, so that describing v1 itself resolves too.
+grpcio-reflection brings v1alpha only.  The two are the same on the wire: v1 is registered as a
+second name of the same servicer, and its descriptors are made from those of v1alpha, so that
+describing v1 itself resolves too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def add(server: grpc.aio.Server, services: Iterable[str]) -> None:
     """Serve reflection about these services and about itself."""
     _describe_v1()
     servicer = aio.ReflectionServicer([*services, V1ALPHA, V1])
-    add_ServerReflectionServicer_to_server(servicer, server)
+    add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,

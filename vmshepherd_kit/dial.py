@@ -1,0 +1,145 @@
+"""One way to call: a channel with a deadline on every call and retries on UNAVAILABLE only.
+
+Clients of the suite call `ask` for one answer and `listen` for a stream; both raise the errors of
+`errors`, and neither waits longer than the call that is being served at the moment (see
+`deadlines`).  Nothing here knows any contract.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+import grpc
+
+from vmshepherd_kit import deadlines
+from vmshepherd_kit.status import from_rpc_error
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+_DEADLINE: Final = timedelta(seconds=10)
+# What an answer needs on its way back to whoever asked us.
+_SLACK: Final = timedelta(milliseconds=20)
+
+_SERVICE_CONFIG: Final = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    # When most calls fail, retries only add to the load: then they stop.
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.5},
+}
+
+_OPTIONS: Final[list[tuple[str, str | int]]] = [
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.enable_retries", 1),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # A server that comes back is found again within a second or two, not within two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A channel is a connection of its own, or the limits of one client would be those of another.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+]
+
+
+def channel(address: str, *, deadline: timedelta = _DEADLINE) -> grpc.aio.Channel:
+    """A channel to `host:port`; close it, or use it as `async with`.
+
+    Every call without a deadline gets this one.  Keep the channel: one that is collected cancels
+    its calls.
+    """
+    return grpc.aio.insecure_channel(
+        address, options=_OPTIONS, interceptors=[_DefaultDeadline(deadline)]
+    )
+
+
+async def ask(
+    method: Callable[..., grpc.aio.UnaryUnaryCall[Request, Response]],
+    request: Request,
+    *,
+    deadline: timedelta | None = None,
+) -> Response:
+    """The answer of one call.  Raises the error that the server named.
+
+    OutcomeUnknown when time ran out: the call may have been carried out.
+    """
+    try:
+        return await method(request, timeout=None if deadline is None else deadline.total_seconds())
+    except grpc.aio.AioRpcError as e:
+        raise from_rpc_error(e) from e
+
+
+async def listen(
+    method: Callable[..., grpc.aio.UnaryStreamCall[Request, Response]],
+    request: Request,
+    *,
+    deadline: timedelta | None = None,
+) -> AsyncIterator[Response]:
+    """The messages of one stream, without a deadline unless one is given; the call ends with the
+    loop.
+
+    Wrap it in `contextlib.aclosing` where leaving the loop early must end the call at once.
+    """
+    clamped = _clamped(deadline)
+    call = method(request, timeout=None if clamped is None else clamped.total_seconds())
+    try:
+        async for message in call:
+            yield message
+    except grpc.aio.AioRpcError as e:
+        raise from_rpc_error(e) from e
+    finally:
+        # gRPC does not cancel a stream that nobody reads any more.
+        call.cancel()
+
+
+class _DefaultDeadline(grpc.aio.UnaryUnaryClientInterceptor):
+    def __init__(self, default: timedelta) -> None:
+        self._default = default
+
+    async def intercept_unary_unary(
+        self,
+        continuation: Callable[[grpc.aio.ClientCallDetails, Any], Awaitable[Any]],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request: object,
+    ) -> Any:  # noqa: ANN401  whatever call the continuation makes
+        given = client_call_details
+        own = self._default if given.timeout is None else timedelta(seconds=given.timeout)
+        details = grpc.aio.ClientCallDetails(
+            given.method,
+            _clamped(own).total_seconds(),
+            given.metadata,
+            given.credentials,
+            given.wait_for_ready,
+        )
+        return await continuation(details, request)
+
+
+@overload
+def _clamped(deadline: timedelta) -> timedelta: ...
+@overload
+def _clamped(deadline: timedelta | None) -> timedelta | None: ...
+def _clamped(deadline: timedelta | None) -> timedelta | None:
+    """The deadline, but no longer than the caller of the call being served still waits."""
+    left = deadlines.remaining()
+    if left is None:
+        return deadline
+    left = max(left - _SLACK, timedelta(0))
+    return left if deadline is None else min(deadline, left)
