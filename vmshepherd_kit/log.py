@@ -32,7 +32,7 @@ _SECRET: Final = re.compile(
 
 def get(name: str) -> FilteringBoundLogger:
     """A logger whose lines carry `logger=name`."""
-    return cast("FilteringBoundLogger", structlog.get_logger(logger=name))
+    return cast("FilteringBoundLogger", structlog.get_logger(name))
 
 
 def setup(level: str = "info", fmt: Format = "auto", *, clock: Clock | None = None) -> None:
@@ -42,13 +42,14 @@ def setup(level: str = "info", fmt: Format = "auto", *, clock: Clock | None = No
     shared = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
         _stamped(clock or SystemClock()),
         hide_secrets,
     ]
     # The clock's stamp, the level and the exception are the same for structlog's and for the
     # library's records.
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _name_foreign],
+        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(fmt)],
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -80,13 +81,6 @@ def _stamped(clock: Clock) -> Processor:
         return event
 
     return stamp
-
-
-def _name_foreign(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    record = event.get("_record")
-    if isinstance(record, logging.LogRecord):
-        event["logger"] = record.name
-    return event
 
 
 def _renderers(fmt: Format) -> list[Processor]:
