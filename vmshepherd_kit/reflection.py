@@ -52,7 +52,8 @@ def _renamed(file: descriptor_pb2.FileDescriptorProto) -> descriptor_pb2.FileDes
     file.package = "grpc.reflection.v1"
     for message in file.message_type:
         for field in message.field:
-            field.type_name = _v1_name(field.type_name)
+            if field.type_name:
+                field.type_name = _v1_name(field.type_name)
     for service in file.service:
         for method in service.method:
             method.input_type = _v1_name(method.input_type)
