@@ -69,7 +69,7 @@ class Document:
 
 
 def read(text: str | bytes, *, max_bytes: int = 262_144, max_depth: int = 20) -> Document:
-    """Read the only document of a text; YamlError otherwise.  Of an empty text the value is None."""
+    """Read the only document of a text, None of an empty one; YamlError when it is not strict."""
     parsed = _events(_checked(text, max_bytes))
     return _Reader(parsed, max_depth).document()
 
