@@ -17,7 +17,7 @@ from vmshepherd_kit import deadlines
 from vmshepherd_kit.status import from_rpc_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -92,7 +92,7 @@ async def listen(
     request: Request,
     *,
     deadline: timedelta | None = None,
-) -> AsyncIterator[Response]:
+) -> AsyncGenerator[Response, None]:
     """The messages of one stream, without a deadline unless one is given; the call ends with the
     loop.
 
@@ -119,7 +119,7 @@ class _DefaultDeadline(grpc.aio.UnaryUnaryClientInterceptor):
         continuation: Callable[[grpc.aio.ClientCallDetails, Any], Awaitable[Any]],
         client_call_details: grpc.aio.ClientCallDetails,
         request: object,
-    ) -> Any:  # noqa: ANN401  whatever call the continuation makes
+    ) -> Any:
         given = client_call_details
         own = self._default if given.timeout is None else timedelta(seconds=given.timeout)
         details = grpc.aio.ClientCallDetails(

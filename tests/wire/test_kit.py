@@ -61,13 +61,18 @@ def _echo_descriptor() -> Any:
 ECHO = _echo_descriptor()
 
 
+async def for_ever() -> StringValue:
+    waiting: asyncio.Future[StringValue] = asyncio.get_running_loop().create_future()
+    return await waiting
+
+
 async def _answer(request: StringValue, _context: Any) -> StringValue:
     return request
 
 
 async def _answer_many(request: StringValue, _context: Any) -> AsyncIterator[StringValue]:
     yield request
-    await asyncio.Event().wait()
+    await for_ever()
 
 
 async def _collect(requests: AsyncIterator[StringValue], _context: Any) -> StringValue:
@@ -112,6 +117,10 @@ def many(channel: grpc.aio.Channel) -> Any:
         request_serializer=StringValue.SerializeToString,
         response_deserializer=StringValue.FromString,
     )
+
+
+def health_stub(channel: grpc.aio.Channel) -> Any:
+    return HealthStub(channel)
 
 
 def raising(error: BaseException) -> Unary:
@@ -168,7 +177,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_server_without_an_incident()
     async def wait(_request: StringValue, _context: Any) -> StringValue:
         begun.set()
         try:
-            return await asyncio.get_running_loop().create_future()
+            return await for_ever()
         except asyncio.CancelledError:
             cancelled.set()
             raise
@@ -197,12 +206,13 @@ async def test_bytes_that_are_no_message_are_the_callers_fault(method: str) -> N
         yield b"\xff\xff"
 
     async with served([echo()]) as channel:
+        raw: Any = channel
         path = f"/kit_test.Echo/{method}"
         calls: dict[str, Callable[[], Any]] = {
-            "Once": lambda: channel.unary_unary(path)(b"\xff\xff"),
-            "Many": lambda: channel.unary_stream(path)(b"\xff\xff").read(),
-            "Collect": lambda: channel.stream_unary(path)(requests()),
-            "Talk": lambda: channel.stream_stream(path)(requests()).read(),
+            "Once": lambda: raw.unary_unary(path)(b"\xff\xff"),
+            "Many": lambda: raw.unary_stream(path)(b"\xff\xff").read(),
+            "Collect": lambda: raw.stream_unary(path)(requests()),
+            "Talk": lambda: raw.stream_stream(path)(requests()).read(),
         }
         with pytest.raises(grpc.aio.AioRpcError) as caught, capture_logs() as lines:
             await calls[method]()
@@ -268,7 +278,7 @@ async def test_only_unavailable_is_tried_again() -> None:
 
 
 async def _never(_request: StringValue, _context: Any) -> StringValue:
-    return await asyncio.get_running_loop().create_future()
+    return await for_ever()
 
 
 async def test_a_call_without_a_deadline_gets_the_channels() -> None:
@@ -399,7 +409,7 @@ async def test_a_call_too_many_is_told_when_to_come_back() -> None:
 
     async def block(_request: StringValue, _context: Any) -> StringValue:
         begun.set()
-        return await asyncio.get_running_loop().create_future()
+        return await for_ever()
 
     async with (
         serve.running([echo(block)], LOOPBACK, limits=Limits(calls=1)) as server,
@@ -436,13 +446,13 @@ async def test_a_server_is_not_ready_before_it_says_so_and_alive_all_the_time() 
 
 
 async def _statuses(channel: grpc.aio.Channel, names: Iterable[str]) -> list[int]:
-    stub = HealthStub(channel)
+    stub = health_stub(channel)
     return [(await dial.ask(stub.Check, HealthCheckRequest(service=name))).status for name in names]
 
 
 async def test_list_names_every_service_and_an_unknown_one_is_not_found() -> None:
     async with served([echo()]) as channel:
-        listing = channel.unary_unary("/grpc.health.v1.Health/List")
+        listing: Any = channel.unary_unary("/grpc.health.v1.Health/List")
         raw = await dial.ask(listing, b"")
         for name in (ECHO.full_name, "liveness", "readiness"):
             assert name.encode() in raw
@@ -455,7 +465,7 @@ async def test_a_watcher_is_told_each_change_and_the_end() -> None:
         serve.running([echo()], LOOPBACK, ready=False) as server,
         dial.channel(server.address) as channel,
     ):
-        watch = dial.listen(HealthStub(channel).Watch, HealthCheckRequest(service=ECHO.full_name))
+        watch = dial.listen(health_stub(channel).Watch, HealthCheckRequest(service=ECHO.full_name))
         assert (await anext(watch)).status == health.NOT_SERVING
         server.health.ready(True)
         assert (await anext(watch)).status == health.SERVING
@@ -473,7 +483,7 @@ async def test_watchers_of_unknown_names_are_capped_and_known_ones_are_not() -> 
         serve.running([], LOOPBACK, limits=Limits(streams_per_peer=500)) as server,
         dial.channel(server.address) as channel,
     ):
-        watch = HealthStub(channel).Watch
+        watch = health_stub(channel).Watch
         watchers = [dial.listen(watch, unknown) for _ in range(64)]
         told = [(await anext(watcher)).status for watcher in watchers]
         assert set(told) == {HealthCheckResponse.SERVICE_UNKNOWN}
@@ -530,7 +540,7 @@ async def test_a_watcher_that_reads_nothing_stops_neither_the_others_nor_the_dra
     ):
         stalled = await _stalled_watcher(server.port)
         request = HealthCheckRequest(service=health.READINESS)
-        watch = dial.listen(HealthStub(channel).Watch, request)
+        watch = dial.listen(health_stub(channel).Watch, request)
         async with asyncio.timeout(20):
             assert (await anext(watch)).status == health.SERVING
             server.health.ready(False)
@@ -573,7 +583,7 @@ async def test_draining_cancels_what_does_not_end_within_its_grace() -> None:
 
     async def block(_request: StringValue, _context: Any) -> StringValue:
         begun.set()
-        return await asyncio.get_running_loop().create_future()
+        return await for_ever()
 
     async with (
         serve.running([echo(block)], LOOPBACK) as server,
@@ -592,7 +602,7 @@ async def test_a_signal_ends_a_server_and_a_second_one_cuts_the_grace() -> None:
 
     async def block(_request: StringValue, _context: Any) -> StringValue:
         begun.set()
-        return await asyncio.get_running_loop().create_future()
+        return await for_ever()
 
     async with (
         serve.running([echo(block)], LOOPBACK) as server,
@@ -601,7 +611,7 @@ async def test_a_signal_ends_a_server_and_a_second_one_cuts_the_grace() -> None:
     ):
         stopped = asyncio.create_task(serve.until_stopped(server, LARGE))
         call = asyncio.create_task(dial.ask(once(channel), StringValue(), deadline=LONG))
-        watch = dial.listen(HealthStub(channel).Watch, HealthCheckRequest())
+        watch = dial.listen(health_stub(channel).Watch, HealthCheckRequest())
         await anext(watch)
         await begun.wait()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -675,12 +685,12 @@ async def test_reflection_lists_all_services_and_describes_them_and_itself(versi
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-async def test_channelz_is_served_on_request_only(wanted: bool) -> None:
+async def test_channelz_is_served_on_request_only(*, wanted: bool) -> None:
     async with (
         serve.running([], LOOPBACK, channelz=wanted) as server,
         dial.channel(server.address) as channel,
     ):
-        servers = channel.unary_unary("/grpc.channelz.v1.Channelz/GetServers")
+        servers: Any = channel.unary_unary("/grpc.channelz.v1.Channelz/GetServers")
         if wanted:
             assert await dial.ask(servers, b"")
         else:
