@@ -1,0 +1,110 @@
+"""Pure: patience after failed creates and births, and the slow start that follows.
+
+A create that the cloud refuses and a VM that dies or never serves right after its birth both
+double the patience, from a start that fits the class of the failure. After a failure one VM is
+tried alone; the rest follow when it stands. A changed spec is tried at once: it may be the cure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from .model import Backoff, Judged, Observation, Refusal, VmStatus
+
+CREATES_PER_CYCLE = 100
+LONGEST = timedelta(minutes=10)
+INFANCY = timedelta(seconds=30)
+BOOT_FAILED = "BOOT_FAILED"
+
+# What the first failure of a class costs.
+_FIRST = {
+    "QUOTA_EXCEEDED": timedelta(seconds=15),
+    "NO_CAPACITY": timedelta(seconds=15),
+    "THROTTLED": timedelta(seconds=5),
+    "INVALID_ARGUMENT": timedelta(seconds=30),
+    "NOT_FOUND": timedelta(seconds=30),
+    "PERMISSION_DENIED": timedelta(seconds=30),
+    "UNAUTHENTICATED": timedelta(seconds=30),
+}
+_FIRST_OTHER = timedelta(seconds=1)
+
+
+def may_create(backoff: Backoff, seen: Observation) -> tuple[int, tuple[Refusal, ...]]:
+    """How many creates may be sent now, and why not more."""
+    if backoff.failures == 0:
+        return CREATES_PER_CYCLE, ()
+    why = f"after {backoff.failures} failures: {backoff.message}"
+    if backoff.until is not None and seen.now < backoff.until:
+        wait = (backoff.until - seen.now).total_seconds()
+        return 0, (Refusal("BACKOFF", f"creating waits {wait:.0f} s {why}"),)
+    return 1, (Refusal("SLOW_START", f"one VM is tried alone {why}"),)
+
+
+def after_failure(
+    backoff: Backoff,
+    *,
+    reason: str,
+    message: str,
+    now: datetime,
+    spec_hash: str,
+    at_least: timedelta | None = None,
+) -> Backoff:
+    """One failure more."""
+    wait = _FIRST.get(reason, _FIRST_OTHER) * 2 ** min(backoff.failures, 20)
+    wait = min(max(wait, at_least or timedelta(0)), LONGEST)
+    return Backoff(
+        failures=backoff.failures + 1,
+        until=now + wait,
+        reason=reason,
+        message=message,
+        spec_hash=spec_hash,
+    )
+
+
+def settle(judged: Sequence[Judged], backoff: Backoff, seen: Observation) -> Backoff:
+    """No patience any more once the spec changed, or once a VM of this spec stands."""
+    if backoff.failures == 0 or backoff.spec_hash != seen.spec.spec_hash:
+        return Backoff()
+    if backoff.reason == BOOT_FAILED and any(_stands(each, seen) for each in judged):
+        return Backoff()
+    return backoff
+
+
+def boot_failures(judged: Sequence[Judged], backoff: Backoff, seen: Observation) -> Backoff:
+    """One failure more when VMs died or failed right after birth that were not counted yet."""
+    stillborn = [
+        each for each in judged if is_stillborn(each, seen) and not each.memory.boot_failure_counted
+    ]
+    if not stillborn:
+        return backoff
+    message = f"{stillborn[0].vm.vm_id} failed right after its birth: {stillborn[0].reason}"
+    return after_failure(
+        backoff, reason=BOOT_FAILED, message=message, now=seen.now, spec_hash=seen.spec.spec_hash
+    )
+
+
+def is_stillborn(judged: Judged, seen: Observation) -> bool:
+    """Whether a VM of the present spec never served: dead in its infancy, or failing its check from the first."""
+    if judged.memory.was_healthy or judged.vm.spec_hash != seen.spec.spec_hash:
+        return False
+    if judged.status is VmStatus.UNHEALTHY:
+        return True
+    dead = judged.status in {VmStatus.ERROR, VmStatus.TERMINATED}
+    return dead and seen.now - judged.memory.first_seen < INFANCY
+
+
+def counted(judged: Judged, seen: Observation) -> Judged:
+    """The same VM, its failed birth not to be counted again."""
+    if not is_stillborn(judged, seen):
+        return judged
+    return replace(judged, memory=replace(judged.memory, boot_failure_counted=True))
+
+
+def _stands(judged: Judged, seen: Observation) -> bool:
+    """Whether a VM of the present spec proves that such VMs can live."""
+    first_running = judged.memory.first_running
+    if not judged.is_ready or judged.vm.spec_hash != seen.spec.spec_hash or first_running is None:
+        return False
+    return judged.memory.was_healthy or seen.now - first_running >= INFANCY

@@ -1,0 +1,30 @@
+"""Pure: a count that changes too much at once waits for a person.
+
+A typing error in a file (10 -> 1000, 10 -> 0) must not be obeyed. Called by `decide` before
+anything is counted.
+"""
+
+from __future__ import annotations
+
+from .model import Memory, Refusal, Spec, Wishes
+
+FREE_STEP = 5
+
+
+def accept_count(spec: Spec, memory: Memory, wishes: Wishes) -> tuple[int, tuple[Refusal, ...]]:
+    """The count to work towards, and why it is not the declared one."""
+    accepted = memory.accepted_count
+    if accepted is None or _is_modest(accepted, spec.count) or wishes.approved_count == spec.count:
+        return spec.count, ()
+    message = (
+        f"the declared count went from {accepted} to {spec.count}: too much at once, {accepted} is kept. "
+        f"Approve it: vmshepherd preset reconcile {spec.name} --approve-count"
+    )
+    return accepted, (Refusal("COUNT_NEEDS_APPROVAL", message),)
+
+
+def _is_modest(accepted: int, declared: int) -> bool:
+    if declared == 0:
+        return accepted == 0
+    # Half of a group, rounded up, and never less than the free step.
+    return abs(declared - accepted) <= max(FREE_STEP, (accepted + 1) // 2)

@@ -1,0 +1,156 @@
+"""Pure: what each VM is for us. The cloud's state, the clock and the check become one status with a
+reason.
+
+A verdict needs a run of failures over a minimum time, outside the startup grace; silence and
+UNKNOWN change nothing. Called by `decide`; destroys nothing and knows no budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from .model import (
+    Check,
+    Judged,
+    Observation,
+    Policy,
+    Probe,
+    Spec,
+    Verdict,
+    Vm,
+    VmMemory,
+    VmState,
+    VmStatus,
+)
+
+SILENCE = Probe(Verdict.UNKNOWN)
+
+# States in which nothing but the cloud decides.
+_SETTLED = {
+    VmState.STOPPED: (VmStatus.STOPPED, "stopped by somebody: parked"),
+    VmState.TRANSITIONING: (VmStatus.UNKNOWN, "being moved, resized or rebooted by somebody"),
+    VmState.DELETING: (VmStatus.DELETING, "on its way out"),
+    VmState.TERMINATED: (VmStatus.TERMINATED, "ended"),
+    VmState.ERROR: (VmStatus.ERROR, "given up by the cloud"),
+    VmState.UNKNOWN: (VmStatus.UNKNOWN, "the cloud cannot tell"),
+}
+
+
+def judge_all(seen: Observation) -> tuple[Judged, ...]:
+    """Every VM with what it is for us, in order of ids."""
+    return tuple(judge(vm, seen) for vm in sorted(seen.vms, key=lambda vm: vm.vm_id))
+
+
+def judge(vm: Vm, seen: Observation) -> Judged:
+    """One VM, with what is to be remembered about it."""
+    memory = seen.memory.vms.get(vm.vm_id) or VmMemory(first_seen=seen.now)
+    if memory.terminating_since is not None and vm.state is not VmState.TERMINATED:
+        return _judged(vm, VmStatus.DELETING, "we had it terminated", memory)
+    if vm.state in _SETTLED:
+        status, reason = _SETTLED[vm.state]
+        words = vm.fault or vm.cloud_state
+        return _judged(vm, status, f"{reason}: {words}" if words else reason, memory)
+    if vm.state is VmState.PENDING:
+        return _judged(vm, VmStatus.PENDING, "booting", memory)
+    memory = replace(memory, first_running=memory.first_running or seen.now)
+    memory = remember_probe(memory, seen.probes.get(vm.vm_id, SILENCE), seen.spec, seen.now)
+    return _running(vm, memory, seen)
+
+
+def remember_probe(memory: VmMemory, probe: Probe, spec: Spec, now: datetime) -> VmMemory:
+    """The run of failures or passes, after one more probe of a running VM."""
+    check = spec.check
+    if check is None:
+        return memory
+    if probe.verdict is Verdict.HEALTHY:
+        return _passed(memory, check)
+    if probe.verdict is Verdict.UNHEALTHY and not in_grace(memory, spec.policy, now):
+        return _failed(memory, check, now)
+    return memory
+
+
+def in_grace(memory: VmMemory, policy: Policy, now: datetime) -> bool:
+    """Whether failures mean nothing yet. The first pass ends the grace early."""
+    if memory.was_healthy:
+        return False
+    return memory.first_running is None or now - memory.first_running < policy.startup_grace
+
+
+def is_overdue(judged: Judged, policy: Policy, now: datetime) -> bool:
+    """Whether a VM has been booting for too long, counted from when it was first seen."""
+    is_booting = judged.vm.state is VmState.PENDING and judged.status is VmStatus.PENDING
+    return is_booting and now - judged.memory.first_seen >= policy.boot_timeout
+
+
+def is_failing(judged: Judged) -> bool:
+    """Whether its check fails at present, be the run long enough for a verdict or not."""
+    return judged.memory.failures > 0 and judged.vm.state is VmState.RUNNING
+
+
+def forget_failures(judged: Judged) -> Judged:
+    """The same VM with its health timers started anew."""
+    fresh = replace(judged.memory, failures=0, failing_since=None, passes=0, is_unhealthy=False)
+    return replace(judged, memory=fresh)
+
+
+def _passed(memory: VmMemory, check: Check) -> VmMemory:
+    passes = min(memory.passes + 1, check.rise)
+    if passes >= check.rise or memory.failures == 0:
+        return replace(
+            memory,
+            passes=passes,
+            was_healthy=True,
+            failures=0,
+            failing_since=None,
+            is_unhealthy=False,
+        )
+    return replace(memory, passes=passes, was_healthy=True)
+
+
+def _failed(memory: VmMemory, check: Check, now: datetime) -> VmMemory:
+    failures, since = min(memory.failures + 1, check.fall), memory.failing_since or now
+    condemned = failures >= check.fall and now - since >= check.min_failing_time
+    return replace(
+        memory,
+        failures=failures,
+        failing_since=since,
+        passes=0,
+        is_unhealthy=memory.is_unhealthy or condemned,
+    )
+
+
+def _running(vm: Vm, memory: VmMemory, seen: Observation) -> Judged:
+    policy, now, check = seen.spec.policy, seen.now, seen.spec.check
+    if vm.shutdown_at is not None and now >= vm.shutdown_at:
+        return _judged(
+            vm,
+            VmStatus.AFTER_TIME_SHUTDOWN,
+            f"its shutdown was announced for {vm.shutdown_at}",
+            memory,
+        )
+    if memory.is_unhealthy:
+        message = seen.probes.get(vm.vm_id, SILENCE).message or "its check fails"
+        return _judged(
+            vm, VmStatus.UNHEALTHY, f"failing since {memory.failing_since}: {message}", memory
+        )
+    if vm.shutdown_at is not None and vm.shutdown_at - now <= policy.shutdown_notice:
+        return _judged(
+            vm, VmStatus.NEARBY_SHUTDOWN, f"its shutdown is announced for {vm.shutdown_at}", memory
+        )
+    if check is None:
+        return _judged(vm, VmStatus.RUNNING, "running", memory, is_ready=True)
+    if not memory.was_healthy:
+        return _judged(vm, VmStatus.PENDING, "running, has not passed its check yet", memory)
+    reason = (
+        "passes its check"
+        if memory.failures == 0
+        else f"failed its check {memory.failures} times, not enough yet"
+    )
+    return _judged(vm, VmStatus.RUNNING, reason, memory, is_ready=memory.failures == 0)
+
+
+def _judged(
+    vm: Vm, status: VmStatus, reason: str, memory: VmMemory, *, is_ready: bool = False
+) -> Judged:
+    return Judged(vm=vm, status=status, reason=reason, memory=memory, is_ready=is_ready)

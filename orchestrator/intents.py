@@ -1,0 +1,55 @@
+"""Pure: creates whose VM has not been seen yet.
+
+An intent is closed when its VM is seen, or when the cloud says that the VM it named is gone. Until
+then it counts as capacity, so an answer that was lost makes no second VM. It is sent again only
+under its own request id: at once where the cloud knows request ids, after the horizon where it
+does not.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid5
+
+from .model import Create, Intent, IntentPhase, Observation, RequestId
+
+_NAMESPACE = UUID("6f1d3a52-40c7-5f0e-9a57-2f6a3b1f5f7e")
+
+
+def still_open(seen: Observation) -> tuple[Intent, ...]:
+    """Intents whose VM is neither here nor surely gone. Only a complete observation closes any."""
+    if not seen.complete:
+        return seen.memory.intents
+    arrived = {vm.request_id for vm in seen.vms}
+    return tuple(
+        intent
+        for intent in seen.memory.intents
+        # A confirmed VM was asked for by id where the listing lacks it: absent now means gone.
+        if intent.request_id not in arrived and intent.phase is not IntentPhase.CONFIRMED
+    )
+
+
+def to_repeat(open_intents: tuple[Intent, ...], seen: Observation) -> tuple[Create, ...]:
+    """Creates to be sent (again) under their own request id."""
+    return tuple(Create(intent) for intent in open_intents if _may_be_sent(intent, seen))
+
+
+def new_intents(number: int, seen: Observation) -> tuple[Intent, ...]:
+    """So many fresh intents; their ids follow from what is unique: suite, preset, token, slot."""
+    return tuple(
+        _intent(seen, slot) for slot in range(seen.memory.next_slot, seen.memory.next_slot + number)
+    )
+
+
+def _may_be_sent(intent: Intent, seen: Observation) -> bool:
+    if intent.phase is IntentPhase.PLANNED or intent.sent_at is None or seen.cloud.idempotent:
+        return True
+    return seen.now - intent.sent_at >= seen.cloud.horizon
+
+
+def _intent(seen: Observation, slot: int) -> Intent:
+    identity = uuid5(_NAMESPACE, f"{seen.suite_id}/{seen.spec.name}/{seen.fencing_token}/{slot}")
+    return Intent(
+        request_id=RequestId(str(identity)),
+        name=f"{seen.spec.name}-{str(identity)[:8]}",
+        spec_hash=seen.spec.spec_hash,
+    )
