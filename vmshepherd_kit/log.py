@@ -49,7 +49,7 @@ def setup(level: str = "info", fmt: Format = "auto", *, clock: Clock | None = No
     # The clock's stamp, the level and the exception are the same for structlog's and for the
     # library's records.
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(fmt)],
     )
     handler = logging.StreamHandler(sys.stderr)
