@@ -67,7 +67,7 @@ def test_every_entry_point_names_a_module_of_the_wheel(wheel: ZipFile) -> None:
     entries.read_string(wheel.read(f"{INFO}/entry_points.txt").decode())
     targets = {target for section in entries.sections() for target in entries[section].values()}
     modules = {target.split(":")[0].replace(".", "/") for target in targets}
-    present = {str(path.with_suffix("")) for path in files(wheel)}
+    present = {str(path.with_suffix("")).removesuffix("/__init__") for path in files(wheel)}
     assert modules - present == set()
 
 
