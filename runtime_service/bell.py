@@ -12,8 +12,8 @@ import asyncio
 class Bell:
     """The newest sequence of the journal, and the readers that wait for a newer one."""
 
-    def __init__(self) -> None:
-        self._newest = 0
+    def __init__(self, newest: int) -> None:
+        self._newest = newest
         self._rung = asyncio.Event()
 
     def ring(self, newest: int) -> None:

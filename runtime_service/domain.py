@@ -41,7 +41,7 @@ class NewSession:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
-    """A session as it was when the store answered; `number` is its place in the order of opening."""
+    """A session as it was when the store answered; `number` is its place in order of opening."""
 
     number: int
     session_id: SessionId
@@ -115,8 +115,8 @@ class State:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StateWrite:
-    """A value to be stored if the lock of its name is held under the token and the version is still
-    this; 0: not there.
+    """A value to be stored, if its lock is held under the token and its version is still this (0:
+    nothing is stored yet).
     """
 
     name: str

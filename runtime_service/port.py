@@ -11,9 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
-from typing import ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
-from runtime_service.domain import (
+from vmshepherd_kit.clock import Clock
+from vmshepherd_kit.config_file import Suite
+from vmshepherd_kit.settings import Settings
+
+from .domain import (
     Event,
     EventPage,
     EventQuery,
@@ -29,9 +33,6 @@ from runtime_service.domain import (
     StateWrite,
     WriteOutcome,
 )
-from vmshepherd_kit.clock import Clock
-from vmshepherd_kit.config_file import Suite
-from vmshepherd_kit.settings import Settings
 
 GROUP: Final = "runtime"
 """Short for the entry-point group `vmshepherd.drivers.runtime`."""
@@ -72,7 +73,7 @@ class Sessions(Protocol):
         ...
 
     async def unlock(self, session_id: SessionId, locks: Sequence[HeldLock]) -> list[bool]:
-        """Whether each was held by that session under that token, in order; if so, it is free now."""
+        """Whether that session held each under that token, in order; if so, it is free now."""
         ...
 
     async def list_locks(self, *, after: str, limit: int) -> Page[Lock]:
@@ -136,12 +137,13 @@ class RuntimeStore(Sessions, States, Journal, Protocol):
 
 
 class Driver(Protocol):
-    """The class that an entry point names: made of its options, opened and closed by `async with`."""
+    """The class that an entry point names; `settings.parse` makes its options."""
 
     Options: ClassVar[type[Settings]]
 
-    def __call__(
-        self, options: Settings, *, suite: Suite, clock: Clock
+    @classmethod
+    def open(
+        cls, options: Any, *, suite: Suite, clock: Clock
     ) -> AbstractAsyncContextManager[RuntimeStore]:
-        """A store that is not open yet."""
+        """The store, within the block; what it holds open is closed behind it."""
         ...

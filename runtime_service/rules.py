@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from runtime_service.domain import (
+from vmshepherd_kit.errors import SessionLost
+
+from .domain import (
     Acquired,
     FencingToken,
     Grant,
@@ -30,7 +32,6 @@ from runtime_service.domain import (
     WriteOutcome,
     Written,
 )
-from vmshepherd_kit.errors import SessionLost
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +167,7 @@ def grant(
 def give_back(
     given: Iterable[HeldLock], session: SessionRecord, *, locks: Locks
 ) -> tuple[list[bool], dict[str, LockRecord]]:
-    """Whether a live session held each lock under that token, in order, and the locks that change."""
+    """Whether a live session held each lock under that token, in order; the locks that change."""
     changed: dict[str, LockRecord] = {}
     released: list[bool] = []
     for wanted in given:

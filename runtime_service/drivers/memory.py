@@ -8,10 +8,10 @@ one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from types import TracebackType
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Self
 
 from pydantic import Field
 
@@ -44,8 +44,6 @@ from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.config_file import Suite
 from vmshepherd_kit.settings import Settings
 
-_MILLISECOND: Final = timedelta(milliseconds=1)
-
 
 class MemoryOptions(Settings):
     """What may be set of it."""
@@ -59,33 +57,26 @@ class MemoryRuntime:
     Options: ClassVar[type[Settings]] = MemoryOptions
     traits = frozenset({Trait.EXCLUSIVE})
 
-    def __init__(self, options: MemoryOptions, *, suite: Suite, clock: Clock) -> None:
+    def __init__(self, options: MemoryOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._base = 0
+        self._base = int(clock.wall().timestamp() * 1000)
         self._opened = 0
         self._sessions: dict[SessionId, SessionRecord] = {}
         self._locks: dict[str, LockRecord] = {}
         self._states: dict[str, State] = {}
         self._events: dict[int, Event] = {}
         self._sequences: dict[str, int] = {}
-        self._newest = 0
-        self._bell = Bell()
-
-    async def __aenter__(self) -> Self:
-        """Begin empty, above all former lives."""
-        self._base = int(self._clock.wall().timestamp() * 1000)
         self._newest = self._base
-        self._bell.ring(self._newest)
-        return self
+        self._bell = Bell(self._newest)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing is kept."""
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, options: MemoryOptions, *, suite: Suite, clock: Clock
+    ) -> AsyncIterator[Self]:
+        """An empty store, whose tokens are above those of all former lives."""
+        yield cls(options, clock)
 
     # Sessions and locks
 
