@@ -1,0 +1,1 @@
+"""The checks that come with the suite, one file each."""
