@@ -1,0 +1,28 @@
+"""What `vmshepherd info` and `vmshepherd version` print."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from admin import client, printing, tables
+from admin.options import Asking
+from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
+from vmshepherd_kit import dial
+from vmshepherd_kit.clock import SystemClock
+
+
+def info(asking: Asking) -> None:
+    """The suite: replicas, services, configuration."""
+    answer = client.answer(asking, lambda stub: dial.ask(stub.GetInfo, api.GetInfoRequest()))
+    if asking.is_json:
+        return printing.print_json(answer)
+    printing.print_facts(tables.info_facts(answer, SystemClock().wall()))
+    printing.print_heading("REPLICAS")
+    printing.print_table(tables.replicas(answer))
+    printing.print_heading("SERVICES")
+    return printing.print_table(tables.backends(answer))
+
+
+def our_version() -> str:
+    """The version of what is installed."""
+    return version("vmshepherd")

@@ -1,0 +1,239 @@
+"""Answers of the admin API as tables and facts: which columns, in which words.
+
+Pure but for `now`, which its callers pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from admin.printing import Table
+from admin.words import (
+    NOTHING,
+    ago,
+    clock_time,
+    counts,
+    enum_word,
+    length,
+    lower,
+    until,
+)
+from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
+from vmshepherd.orchestrator.v1 import view_pb2 as view
+from vmshepherd.preset.v1.preset_pb2 import Finding, Severity
+from vmshepherd.runtime.v1.event_pb2 import Event, EventSeverity
+
+Facts = Iterator[tuple[str, object]]
+
+
+def presets(shown: Iterable[view.PresetView]) -> Table:
+    """One line a preset: is it as declared, and if not, why not."""
+    table = Table(
+        ["PRESET", "PHASE", "DECLARED", "RUNNING", "OTHERS", "WHY"], nothing="there is no preset"
+    )
+    for preset in shown:
+        table.add(preset.name, phase(preset), preset.count, running(preset), others(preset), why(preset))
+    return table
+
+
+def phase(preset: view.PresetView) -> str:
+    """What it is up to."""
+    return enum_word(view.PresetPhase, preset.phase, "PRESET_PHASE_")
+
+
+def running(preset: view.PresetView) -> int:
+    """How many of its VMs run."""
+    return preset.vms_by_status.get("RUNNING", 0)
+
+
+def others(preset: view.PresetView) -> str:
+    """Its VMs that do not run, by their status."""
+    return counts({s: n for s, n in preset.vms_by_status.items() if s != "RUNNING"})
+
+
+def why(preset: view.PresetView) -> str:
+    """The first reason for what is or is not done; the others are counted."""
+    reasons = [c.message or lower(c.code) for c in preset.conditions]
+    reasons += [finding(found) for found in preset.findings]
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return reasons[0] + more if reasons else ""
+
+
+def finding(found: Finding) -> str:
+    """`web.yaml:3: count: must be …`, as compilers say it."""
+    line = f":{found.line}" if found.line else ""
+    place = f"{found.file}{line}: " if found.file or line else ""
+    key = f"{found.key}: " if found.key else ""
+    weight = "warning: " if found.severity == Severity.SEVERITY_WARNING else ""
+    return f"{place}{weight}{key}{found.message}"
+
+
+def preset_facts(preset: view.PresetView, now: datetime) -> Facts:
+    """All that is known of a preset, its VMs apart."""
+    yield "preset", preset.name
+    yield "phase", phase(preset)
+    yield "declared", preset.count
+    yield "vms", counts(preset.vms_by_status)
+    yield "open creates", preset.open_intents or ""
+    yield "provider", preset.provider
+    yield "image", preset.image
+    yield "flavor", preset.flavor
+    yield "check", preset.check
+    yield "user data", preset.user_data_digest
+    yield "spec hash", preset.spec_hash
+    yield "source", preset.source
+    yield "revision", preset.revision
+    yield "managed by", preset.owner
+    yield "fencing token", preset.fencing_token if preset.HasField("fencing_token") else ""
+    yield "last cycle", _past(preset, now)
+    yield "next cycle", _in(until(preset.next_cycle_time, now))
+    if preset.HasField("pause"):
+        yield "paused", pause(preset.pause)
+    for name, url in sorted(preset.panel_links.items()):
+        yield f"link {name}", url
+    for reason in preset.conditions:
+        yield "why", condition(reason, now)
+    for found in preset.findings:
+        yield "finding", finding(found)
+
+
+def _past(preset: view.PresetView, now: datetime) -> str:
+    when = ago(preset.last_cycle_time, now)
+    return when if when == NOTHING else f"{when} ago, took {length(preset.last_cycle_duration)}"
+
+
+def _in(duration: str) -> str:
+    return duration if duration == NOTHING else f"in {duration}"
+
+
+def pause(paused: view.Pause) -> str:
+    """`health, rollout by anna since …: "reason"`."""
+    words = [enum_word(view.Process, process, "PROCESS_") for process in paused.processes]
+    what = ", ".join(words) or "everything"
+    end = f" until {clock_time(paused.until_time)}" if paused.HasField("until_time") else ""
+    because = f": {paused.reason}" if paused.reason else ""
+    return f"{what} by {paused.actor} since {clock_time(paused.since_time)}{end}{because}"
+
+
+def condition(reason: view.Condition, now: datetime) -> str:
+    """One reason, and for how long it has been one."""
+    since = ago(reason.since_time, now)
+    told = reason.message or lower(reason.code)
+    return told if since == NOTHING else f"{told} (for {since})"
+
+
+def plan(planned: view.Plan) -> Table:
+    """The steps that the next cycle would take."""
+    table = Table(["STEP", "VM", "REASON", "EVIDENCE"], nothing="nothing to do")
+    for step in planned.steps:
+        action = enum_word(view.StepAction, step.action, "STEP_ACTION_")
+        table.add(action, step.vm_id or "(new)", lower(step.reason), step.evidence)
+    return table
+
+
+def results(reconciled: Iterable[api.ReconcileResult]) -> Table:
+    """What became of looking at presets now."""
+    table = Table(["PRESET", "RESULT", "PHASE", "WHY"], nothing="there is no preset")
+    for result in reconciled:
+        known = result.HasField("view")
+        table.add(
+            result.preset,
+            result.status.message or "ok",
+            phase(result.view) if known else "",
+            why(result.view) if known else "",
+        )
+    return table
+
+
+def vms(shown: Iterable[view.VmView], now: datetime) -> Table:
+    """One line a VM."""
+    table = Table(
+        ["PRESET", "VM", "STATUS", "FOR", "ADDRESS", "CHECK", "WHY"], nothing="there is no VM"
+    )
+    for vm in shown:
+        address = vm.addresses[0] if vm.addresses else ""
+        verdict = lower(vm.last_verdict)
+        since = ago(vm.since_time, now)
+        table.add(vm.preset, vm.vm_id, status(vm), since, address, verdict, vm.status_reason)
+    return table
+
+
+def status(vm: view.VmView) -> str:
+    """What it is for us."""
+    return enum_word(view.VmStatus, vm.status, "VM_STATUS_")
+
+
+def vm_facts(vm: view.VmView, now: datetime) -> Facts:
+    """All that is known of a VM."""
+    yield "vm", vm.vm_id
+    yield "name", vm.name
+    yield "preset", vm.preset
+    yield "status", status(vm)
+    yield "why", vm.status_reason
+    yield "for", ago(vm.since_time, now)
+    yield "cloud says", vm.cloud_state
+    yield "addresses", ", ".join(vm.addresses)
+    yield "check", " ".join([lower(vm.last_verdict), vm.last_probe_message]).strip()
+    yield "failures", vm.failures or ""
+    yield "provider", vm.provider
+    yield "image", vm.image
+    yield "flavor", vm.flavor
+    yield "zone", vm.zone
+    yield "age", ago(vm.create_time, now)
+    yield "ends", _in(until(vm.timed_shutdown_time, now))
+    yield "protected", "yes" if vm.protected else ""
+    yield "outdated", "yes: its spec is not the declared one any more" if vm.outdated else ""
+    yield "request id", vm.request_id
+    yield "fencing token", vm.fencing_token or ""
+
+
+def events(shown: Iterable[Event]) -> Table:
+    """One line an event, as `event_line` tells it."""
+    table = Table(["TIME", "WEIGHT", "PRESET", "VM", "EVENT", "MESSAGE"], nothing="no event")
+    for event in shown:
+        table.add(*event_cells(event))
+    return table
+
+
+def event_cells(event: Event) -> list[str]:
+    """An event as the cells of a row."""
+    weight = enum_word(EventSeverity, event.severity, "EVENT_SEVERITY_")
+    reason = f" ({lower(event.reason)})" if event.reason else ""
+    return [
+        clock_time(event.time),
+        weight,
+        event.preset,
+        event.vm_id,
+        lower(event.kind) + reason,
+        event.message,
+    ]
+
+
+def info_facts(info: api.GetInfoResponse, now: datetime) -> Facts:
+    """The suite as a whole."""
+    yield "suite", info.suite_id
+    yield "version", info.version
+    yield "replica", info.owner
+    yield "runs for", ago(info.start_time, now)
+    yield "presets", counts(info.presets_by_phase)
+    yield "configuration", f"loaded {ago(info.config_time, now)} ago"
+    yield "not in force", info.config_error
+
+
+def replicas(info: api.GetInfoResponse) -> Table:
+    """Who manages what."""
+    table = Table(["REPLICA", "SESSION", "PRESETS", "ABOUT"], nothing="no replica holds a session")
+    for replica in info.replicas:
+        about = ", ".join(f"{key}={value}" for key, value in sorted(replica.labels.items()))
+        table.add(replica.owner, length(replica.age), len(replica.presets), about)
+    return table
+
+
+def backends(info: api.GetInfoResponse) -> Table:
+    """The services behind, and whether they answer."""
+    table = Table(["SERVICE", "ADDRESS", "STATE", "ERROR"], nothing="no service is known")
+    for backend in info.backends:
+        state = "reachable" if backend.reachable else "unreachable"
+        table.add(backend.name, backend.address, state, backend.error)
+    return table
