@@ -66,13 +66,10 @@ class Admission(grpc.aio.ServerInterceptor):
             task.cancel()
 
     async def settled(self) -> None:
-        """Wait until no single call is being served."""
+        """Wait until nothing is being served, no call and no stream."""
         await self._settled.wait()
-
-    async def streams_ended(self, patience: timedelta) -> None:
-        """Wait until no stream is left, or so long: one that nobody reads cannot end by itself."""
         if self._streams:
-            await asyncio.wait(self._streams, timeout=patience.total_seconds())
+            await asyncio.wait(self._streams)
 
     @asynccontextmanager
     async def _call(self, _context: Context) -> AsyncIterator[None]:

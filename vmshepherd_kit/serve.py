@@ -41,9 +41,8 @@ T = TypeVar("T")
 
 MIB: Final = 1024 * 1024
 
-# A stream whose reader has stopped reading cannot be ended politely: drain waits for it no longer
-# than this.
-_STREAMS_PATIENCE: Final = timedelta(seconds=1)
+# Time for the last answers to leave: one that its client does not read would wait for ever.
+_LAST_ANSWERS: Final = timedelta(seconds=1)
 
 _OPTIONS: Final[list[tuple[str, int]]] = [
     # Two servers on one port would each get half of the calls: the second one must fail to start.
@@ -114,26 +113,22 @@ class Server:
         Returns as soon as nothing is left to wait for.  Drained twice, the shorter grace counts.
         """
         self.health.ready(False)
-        await self._clock.sleep(
-            timedelta(0)
-        )  # the watchers of health hear it before their streams end
+        # One turn of the loop: the watchers of health hear it before their streams end.
+        await self._clock.sleep(timedelta(0))
         self._admission.end_streams()
         stopping = asyncio.create_task(self._server.stop(grace.total_seconds()))
-        nothing_left = asyncio.create_task(self._nothing_left())
+        served = asyncio.create_task(self._admission.settled())
         try:
-            await asyncio.wait({stopping, nothing_left}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopping, served}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopping}, timeout=_LAST_ANSWERS.total_seconds())
             await self._server.stop(None)
             await stopping
         finally:
-            nothing_left.cancel()
+            served.cancel()
 
     async def wait(self) -> None:
         """Wait until the server has ended."""
         await self._server.wait_for_termination()
-
-    async def _nothing_left(self) -> None:
-        await self._admission.settled()
-        await self._admission.streams_ended(_STREAMS_PATIENCE)
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 )
 from structlog.testing import capture_logs
 
-from vmshepherd_kit import dial, errors, health, serve
+from vmshepherd_kit import deadlines, dial, errors, health, serve
 from vmshepherd_kit.admission import Limits
 from vmshepherd_kit.errors import ShepherdError, Violation
 from vmshepherd_kit.testing import served
@@ -200,6 +200,13 @@ async def test_an_error_too_long_for_trailers_still_arrives_with_its_reason() ->
     assert got.message.startswith("xxx")
 
 
+async def test_too_many_violations_for_trailers_do_not_cost_the_facts() -> None:
+    violations = [Violation(f"vms[{n}]", "is wrong") for n in range(2000)]
+    got = await failure_of(raising(errors.BadRequest("no", violations=violations, preset="web")))
+    assert isinstance(got, errors.BadRequest)
+    assert got.facts == {"preset": "web"}
+
+
 @pytest.mark.parametrize("method", ["Once", "Many", "Collect", "Talk"])
 async def test_bytes_that_are_no_message_are_the_callers_fault(method: str) -> None:
     async def requests() -> AsyncIterator[bytes]:
@@ -318,22 +325,24 @@ async def test_a_service_waits_no_longer_for_another_than_its_own_caller_waits()
 
 async def test_a_task_that_outlives_its_call_is_not_bound_by_its_deadline() -> None:
     over = asyncio.Event()
-    tasks: list[asyncio.Task[StringValue]] = []
+    during: list[timedelta | None] = []
+    tasks: list[asyncio.Task[timedelta | None]] = []
 
-    async with served([echo()]) as behind:
+    async def later() -> timedelta | None:
+        await over.wait()
+        return deadlines.remaining()
 
-        async def later(request: StringValue) -> StringValue:
-            await over.wait()
-            return await dial.ask(once(behind), request)
+    async def start(request: StringValue, _context: Any) -> StringValue:
+        during.append(deadlines.remaining())
+        tasks.append(asyncio.create_task(later()))
+        return request
 
-        async def start(request: StringValue, context: Any) -> StringValue:
-            tasks.append(asyncio.create_task(later(request)))
-            return request
-
-        async with served([echo(start)]) as front:
-            await dial.ask(once(front), StringValue(value="x"), deadline=timedelta(seconds=2))
-            over.set()
-            assert (await tasks[0]).value == "x"
+    async with served([echo(start)]) as channel:
+        await dial.ask(once(channel), StringValue(), deadline=LONG)
+        over.set()
+        assert await tasks[0] is None
+    assert during[0] is not None
+    assert deadlines.remaining() is None
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
