@@ -17,7 +17,7 @@ from vmshepherd_kit import deadlines
 from vmshepherd_kit.status import from_rpc_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -26,7 +26,7 @@ _DEADLINE: Final = timedelta(seconds=10)
 # What an answer needs on its way back to whoever asked us.
 _SLACK: Final = timedelta(milliseconds=20)
 
-_SERVICE_CONFIG: Final = {
+_SERVICE_CONFIG: Final[dict[str, Any]] = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
         {
@@ -45,7 +45,6 @@ _SERVICE_CONFIG: Final = {
 }
 
 _OPTIONS: Final[list[tuple[str, str | int]]] = [
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.enable_retries", 1),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -60,15 +59,29 @@ _OPTIONS: Final[list[tuple[str, str | int]]] = [
 ]
 
 
-def channel(address: str, *, deadline: timedelta = _DEADLINE) -> grpc.aio.Channel:
+def channel(
+    address: str, *, deadline: timedelta = _DEADLINE, once: Sequence[tuple[str, str]] = ()
+) -> grpc.aio.Channel:
     """A channel to `host:port`; close it, or use it as `async with`.
 
-    Every call without a deadline gets this one.  Keep the channel: one that is collected cancels
-    its calls.
+    Every call without a deadline gets this one.  Methods named in `once`, as (service, method),
+    are never sent again by the channel: a connection that broke after the request was delivered
+    looks like one that broke before.  Keep the channel: one that is collected cancels its calls.
     """
+    options = [("grpc.service_config", json.dumps(_service_config(once))), *_OPTIONS]
     return grpc.aio.insecure_channel(
-        address, options=_OPTIONS, interceptors=[_DefaultDeadline(deadline)]
+        address, options=options, interceptors=[_DefaultDeadline(deadline)]
     )
+
+
+def _service_config(once: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    if not once:
+        return _SERVICE_CONFIG
+    names = [{"service": service, "method": method} for service, method in once]
+    return {
+        **_SERVICE_CONFIG,
+        "methodConfig": [*_SERVICE_CONFIG["methodConfig"], {"name": names}],
+    }
 
 
 async def ask(

@@ -1,0 +1,161 @@
+"""What this replica may act upon: its session, and the locks that it holds by it.
+
+The end of authority is counted from before a refresh was sent, on a clock that runs in suspend, and
+is looked up before each mutation. A lost session takes every lock with it, cancels the cycles that
+run under them, and another one is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+from vmshepherd_kit import log
+from vmshepherd_kit.clock import Clock
+from vmshepherd_kit.errors import SessionLost, ShepherdError, StaleFencingToken
+
+from .clients.runtime import Held, Runtime, Wish
+from .config import Session as Timing
+from .model import PresetName
+
+RETRY_AFTER = timedelta(milliseconds=500)
+
+_log = log.get("authority")
+
+
+def lock_name(preset: PresetName) -> str:
+    """Name of the lock, and of the state that it guards."""
+    return f"preset/{preset}"
+
+
+class Authority:
+    """One session at a time, and the tokens held under it."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        owner: str,
+        timing: Timing,
+        labels: Mapping[str, str],
+        clock: Clock,
+        lost: Callable[[], None],
+    ) -> None:
+        self._runtime = runtime
+        self.owner = owner
+        self._timing = timing
+        self._labels = labels
+        self._clock = clock
+        self._lost = lost
+        self._session_id = ""
+        self._until = timedelta(0)
+        self._tokens: dict[PresetName, int] = {}
+        self._floors: dict[PresetName, int] = {}
+        self.error = "no session yet"
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """A session for as long as the block runs; closed at its end, so that its locks are free."""
+        task = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            await self._close()
+
+    def tokens(self) -> Mapping[PresetName, int]:
+        """Tokens of all presets that are held."""
+        return self._tokens
+
+    def token(self, preset: PresetName) -> int | None:
+        """Token of a preset, None when it is not held."""
+        return self._tokens.get(preset)
+
+    def remaining(self) -> timedelta:
+        """How long a mutation may last.  SessionLost when it may not even begin."""
+        left = self._until - self._clock.elapsed()
+        if not self._session_id or left <= timedelta(0):
+            raise SessionLost(f"no session with the runtime service: {self.error or 'it expired'}")
+        return left
+
+    async def hold(self, preset: PresetName) -> int | Held:
+        """The token of a preset's lock, or who holds it.  SessionLost, Unavailable."""
+        self.remaining()
+        token = self._tokens.get(preset)
+        if token is not None:
+            return token
+        session_id = self._session_id
+        wish = Wish(session_id, lock_name(preset), self._floors.get(preset, 0))
+        answer = await self._runtime.try_lock(wish)
+        if session_id != self._session_id:
+            raise SessionLost("the session ended while a lock was asked for")
+        if isinstance(answer, int):
+            self._tokens[preset] = answer
+            _log.info("holds preset", preset=preset, fencing_token=answer)
+        return answer
+
+    async def yield_to(self, preset: PresetName, error: StaleFencingToken) -> None:
+        """Give up a lock whose token somebody has outgrown; the next one will be above that."""
+        self._floors[preset] = int(error.facts.get("floor") or 0)
+        await self.release(preset)
+
+    async def release(self, preset: PresetName) -> None:
+        """Free one lock."""
+        token = self._tokens.pop(preset, None)
+        if token is not None:
+            await self._runtime.unlock(self._session_id, lock_name(preset), token)
+
+    @property
+    def session_id(self) -> str:
+        """The session that writes are made under."""
+        return self._session_id
+
+    async def _keep(self) -> None:
+        while True:
+            asked = self._clock.elapsed()
+            try:
+                await self._refresh()
+            except SessionLost as e:
+                self._drop(e.message)
+                continue
+            except ShepherdError as e:
+                self.error = e.message
+                _log.warning("session is not being refreshed", error=e.message)
+                if self._session_id and self._clock.elapsed() >= self._until:
+                    self._drop(e.message)
+                await self._clock.sleep(RETRY_AFTER)
+                continue
+            self.error = ""
+            self._until = asked + self._timing.ttl - self._timing.margin
+            await self._clock.sleep(self._timing.refresh)
+
+    async def _refresh(self) -> None:
+        if self._session_id:
+            await self._runtime.refresh_session(self._session_id, deadline=self._timing.rpc_timeout)
+            return
+        self._session_id = await self._runtime.open_session(
+            self.owner,
+            ttl=self._timing.ttl,
+            lock_delay=self._timing.lock_delay,
+            labels=self._labels,
+            deadline=self._timing.rpc_timeout,
+        )
+        _log.info("session opened", owner=self.owner)
+
+    def _drop(self, why: str) -> None:
+        _log.error("session lost, every lock with it", error=why, presets=len(self._tokens))
+        self._session_id, self._until = "", timedelta(0)
+        self._tokens = {}
+        self.error = why
+        self._lost()
+
+    async def _close(self) -> None:
+        session_id, self._session_id, self._tokens = self._session_id, "", {}
+        if session_id:
+            # Unreachable now: the session ends by itself.
+            with suppress(ShepherdError):
+                await self._runtime.close_session(session_id, deadline=self._timing.rpc_timeout)

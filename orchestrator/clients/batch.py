@@ -1,0 +1,89 @@
+"""What many ask for within a moment leaves as one call.
+
+Every preset's cycle reads as if it were alone; a thousand cycles side by side still make one
+listing, one probe and one write. Used by every client of this package; knows no contract.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from vmshepherd_kit.clock import Clock
+from vmshepherd_kit.errors import ShepherdError
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+MOMENT = timedelta(milliseconds=5)
+
+
+class Batch(Generic[Item, Answer]):
+    """Gathers items for a moment, sends them together, and gives each its own answer or error.
+
+    An item that comes while a call is under way waits for the next one: an answer is never older
+    than the question.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | ShepherdError]]],
+        *,
+        clock: Clock,
+        limit: int = 1000,
+    ) -> None:
+        self._send = send
+        self._clock = clock
+        self._limit = limit
+        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_gathering = False
+
+    async def ask(self, item: Item) -> Answer:
+        """The answer to this item."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if not self._is_gathering:
+            self._is_gathering = True
+            self._start()
+        return await future
+
+    def _start(self) -> None:
+        # A context of its own: the deadline of whoever came first is nobody else's.
+        task = asyncio.get_running_loop().create_task(self._gather(), context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _gather(self) -> None:
+        await self._clock.sleep(MOMENT)
+        self._is_gathering = False
+        waiting, self._waiting = self._waiting, []
+        chunks = [waiting[at : at + self._limit] for at in range(0, len(waiting), self._limit)]
+        await asyncio.gather(*(self._call(chunk) for chunk in chunks))
+
+    async def _call(self, chunk: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        wanted = [(item, future) for item, future in chunk if not future.done()]
+        if not wanted:
+            return
+        try:
+            answers = await self._send([item for item, _ in wanted])
+        except ShepherdError as e:
+            answers = [e] * len(wanted)
+        except BaseException:
+            for _, future in wanted:
+                future.cancel()
+            raise
+        for (_, future), answer in zip(wanted, answers, strict=True):
+            _settle(future, answer)
+
+
+def _settle(future: asyncio.Future[Answer], answer: Answer | ShepherdError) -> None:
+    if future.done():
+        return
+    if isinstance(answer, ShepherdError):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

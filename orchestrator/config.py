@@ -1,0 +1,77 @@
+"""Settings of the orchestrator: where the services are, how long a session lives, how often it looks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from vmshepherd_kit.serve import Listen
+from vmshepherd_kit.settings import Duration, Settings
+
+SECTION = "orchestrator"
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be more than 0")
+    return value
+
+
+Positive = Annotated[Duration, AfterValidator(_positive)]
+
+
+class Services(Settings):
+    """Where the four services are dialled."""
+
+    preset: str = "127.0.0.1:50051"
+    runtime: str = "127.0.0.1:50052"
+    iaas: tuple[str, ...] = Field(default=("127.0.0.1:50053",), min_length=1)
+    health: str = "127.0.0.1:50054"
+
+
+class Session(Settings):
+    """How long a replica owns what it holds.
+
+    A holder stops acting `margin` before its session can end, even when every refresh hangs for as
+    long as it may: refresh + 2 * rpc_timeout + margin <= ttl.
+    """
+
+    ttl: Positive = timedelta(seconds=20)
+    refresh: Positive = timedelta(seconds=5)
+    rpc_timeout: Positive = timedelta(seconds=3)
+    margin: Positive = timedelta(seconds=4)
+    lock_delay: Duration = timedelta(seconds=10)
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        needed = self.refresh + 2 * self.rpc_timeout + self.margin
+        if needed > self.ttl:
+            raise ValueError(
+                f"refresh + 2 * rpc_timeout + margin is {needed.total_seconds():g} s and must not be "
+                f"more than ttl, {self.ttl.total_seconds():g} s"
+            )
+        return self
+
+
+class Config(Settings):
+    """The section `orchestrator`."""
+
+    listen: Listen = Listen(address="127.0.0.1:50055")
+    services: Services = Services()
+    session: Session = Session()
+    interval: Positive = timedelta(seconds=10)
+    """How often a settled preset is looked at, unless it says `manage_interval`."""
+    soon: Positive = timedelta(seconds=1)
+    """How often a preset is looked at while something is on its way."""
+    mutation_timeout: Positive = timedelta(seconds=30)
+    """Longest time for one create or terminate call; never longer than the session surely lasts."""
+
+    def needs_restart_for(self, other: Self) -> list[str]:
+        """Keys that differ in the other configuration and are only read at start."""
+        return [
+            f"{SECTION}.{key}"
+            for key in ("listen", "services", "session")
+            if getattr(self, key) != getattr(other, key)
+        ]

@@ -1,0 +1,193 @@
+"""Memory and wishes ⇄ the records in the runtime store. Pure translation, tolerant of older writers.
+
+A record of a newer schema is refused: its preset is left alone until this replica is upgraded.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from vmshepherd.orchestrator.v1 import record_pb2 as pb, view_pb2
+from vmshepherd_kit.errors import Refused
+from vmshepherd_kit.stamps import from_timestamp, to_timestamp
+
+from .model import (
+    Backoff,
+    Intent,
+    IntentPhase,
+    Memory,
+    Pause,
+    Process,
+    RequestId,
+    TerminationWish,
+    VmId,
+    VmMemory,
+    Wishes,
+)
+
+SCHEMA_VERSION = 1
+
+Record = TypeVar("Record", pb.PresetRecord, pb.OperatorRecord)
+
+_PHASES = {
+    IntentPhase.PLANNED: pb.INTENT_PHASE_PLANNED,
+    IntentPhase.SENT: pb.INTENT_PHASE_SENT,
+    IntentPhase.CONFIRMED: pb.INTENT_PHASE_CONFIRMED,
+}
+_PROCESSES = {
+    Process.CREATE: view_pb2.PROCESS_CREATE,
+    Process.REPLACE: view_pb2.PROCESS_REPLACE,
+    Process.HEALTH: view_pb2.PROCESS_HEALTH,
+    Process.ROLLOUT: view_pb2.PROCESS_ROLLOUT,
+    Process.SCALE_IN: view_pb2.PROCESS_SCALE_IN,
+}
+
+
+def preset_record(value: bytes) -> pb.PresetRecord:
+    """The record in a state.  Refused when it cannot be understood."""
+    return _checked(pb.PresetRecord(), value)
+
+
+def operator_record(value: bytes) -> pb.OperatorRecord:
+    """The record in a state.  Refused when it cannot be understood."""
+    return _checked(pb.OperatorRecord(), value)
+
+
+def memory_record(memory: Memory, *, fencing_token: int) -> pb.PresetRecord:
+    """A record without its views."""
+    backoff = memory.backoff
+    return pb.PresetRecord(
+        schema_version=SCHEMA_VERSION,
+        fencing_token=fencing_token,
+        intents=[_intent_message(intent) for intent in memory.intents],
+        vms=[_vm_message(vm_id, vm) for vm_id, vm in sorted(memory.vms.items())],
+        create_failures=backoff.failures,
+        create_backoff_until_time=_stamp(backoff.until),
+        create_error=backoff.message,
+        create_error_reason=backoff.reason,
+        create_error_spec_hash=backoff.spec_hash,
+        next_slot=memory.next_slot,
+        accepted_count=memory.accepted_count,
+        breaker_open_time=_stamp(memory.breaker_since),
+    )
+
+
+def memory_of(record: pb.PresetRecord, *, now: datetime) -> Memory:
+    """What a record remembers."""
+    return Memory(
+        intents=tuple(_intent(message) for message in record.intents),
+        vms={VmId(message.vm_id): _vm(message, now) for message in record.vms},
+        backoff=Backoff(
+            failures=record.create_failures,
+            until=from_timestamp(record.create_backoff_until_time),
+            reason=record.create_error_reason,
+            message=record.create_error,
+            spec_hash=record.create_error_spec_hash,
+        ),
+        next_slot=record.next_slot,
+        accepted_count=record.accepted_count if record.HasField("accepted_count") else None,
+        breaker_since=from_timestamp(record.breaker_open_time),
+    )
+
+
+def wishes_of(record: pb.OperatorRecord) -> Wishes:
+    """What people asked for."""
+    return Wishes(
+        pause=_pause(record.pause) if record.HasField("pause") else None,
+        terminations=tuple(
+            TerminationWish(
+                vm_id=VmId(wish.vm_id), actor=wish.actor, reason=wish.reason, force=wish.force
+            )
+            for wish in record.terminations
+        ),
+        approved_count=record.approved_count if record.HasField("approved_count") else None,
+    )
+
+
+def _checked(record: Record, value: bytes) -> Record:
+    try:
+        record.ParseFromString(value)
+    except DecodeError as e:
+        raise Refused("a record of the store cannot be read", reason="RECORD_UNREADABLE") from e
+    if record.schema_version > SCHEMA_VERSION:
+        raise Refused(
+            f"a record has schema {record.schema_version}, this version knows {SCHEMA_VERSION}: "
+            "upgrade this replica",
+            reason="RECORD_TOO_NEW",
+        )
+    return record
+
+
+def _pause(message: view_pb2.Pause) -> Pause:
+    known = {number: process for process, number in _PROCESSES.items()}
+    return Pause(
+        processes=frozenset(known[number] for number in message.processes if number in known),
+        actor=message.actor,
+        reason=message.reason,
+        until=from_timestamp(message.until_time),
+    )
+
+
+def _intent_message(intent: Intent) -> pb.Intent:
+    return pb.Intent(
+        request_id=intent.request_id,
+        spec_hash=intent.spec_hash,
+        phase=_PHASES[intent.phase],
+        sent_time=_stamp(intent.sent_at),
+        attempts=intent.attempts,
+        vm_id=intent.vm_id or "",
+        name=intent.name,
+    )
+
+
+def _intent(message: pb.Intent) -> Intent:
+    phases = {number: phase for phase, number in _PHASES.items()}
+    return Intent(
+        request_id=RequestId(message.request_id),
+        name=message.name,
+        spec_hash=message.spec_hash,
+        # What is not known to be planned may have been sent.
+        phase=phases.get(message.phase, IntentPhase.SENT),
+        sent_at=from_timestamp(message.sent_time),
+        attempts=message.attempts,
+        vm_id=VmId(message.vm_id) if message.vm_id else None,
+    )
+
+
+def _vm_message(vm_id: VmId, memory: VmMemory) -> pb.VmMemory:
+    return pb.VmMemory(
+        vm_id=vm_id,
+        first_seen_time=_stamp(memory.first_seen),
+        first_running_time=_stamp(memory.first_running),
+        failures=memory.failures,
+        failing_since_time=_stamp(memory.failing_since),
+        passes=memory.passes,
+        was_healthy=memory.was_healthy,
+        is_unhealthy=memory.is_unhealthy,
+        terminating_time=_stamp(memory.terminating_since),
+        terminate_failed_time=_stamp(memory.terminate_failed_at),
+        boot_failure_counted=memory.boot_failure_counted,
+    )
+
+
+def _vm(message: pb.VmMemory, now: datetime) -> VmMemory:
+    return VmMemory(
+        first_seen=from_timestamp(message.first_seen_time) or now,
+        first_running=from_timestamp(message.first_running_time),
+        failures=message.failures,
+        failing_since=from_timestamp(message.failing_since_time),
+        passes=message.passes,
+        was_healthy=message.was_healthy,
+        is_unhealthy=message.is_unhealthy,
+        terminating_since=from_timestamp(message.terminating_time),
+        terminate_failed_at=from_timestamp(message.terminate_failed_time),
+        boot_failure_counted=message.boot_failure_counted,
+    )
+
+
+def _stamp(moment: datetime | None) -> Timestamp | None:
+    return None if moment is None else to_timestamp(moment)
