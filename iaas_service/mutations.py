@@ -1,0 +1,318 @@
+"""Making and destroying VMs: the one way from a request to a driver's mutating call.
+
+The servicer asks; the gates say yes or no; the driver does.  A call that was sent to the driver is
+never cut off by its caller's going away, and never outlives its caller's deadline.  Items of one
+request run side by side, and none fails another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Self, TypeVar
+
+from vmshepherd_kit import log
+from vmshepherd_kit.clock import Chance, Clock
+from vmshepherd_kit.errors import (
+    AlreadyExists,
+    NotFound,
+    OutcomeUnknown,
+    Refused,
+    ShepherdError,
+    Unavailable,
+)
+
+from .domain import Mutation, Order, Spec, Vm
+from .gates import Gates
+from .providers import Provider
+from .tokens import TokenFloors
+
+T = TypeVar("T")
+
+# Below this nothing is begun: the cloud would hardly answer in time, and the lock might be lost.
+_LEAST: Final = timedelta(seconds=1)
+# For a caller without a deadline, or with one that no lock would survive.
+_MOST: Final = timedelta(seconds=60)
+# What is left for the answer to travel back, so that the caller learns of each item.
+_ANSWER: Final = timedelta(milliseconds=100)
+# A create that was answered is known by its request for so long: a channel that lost the answer
+# repeats it within seconds.
+_REMEMBERED: Final = timedelta(seconds=30)
+
+_log = log.get("iaas")
+
+
+class Deadline:
+    """When the caller stops waiting, by our clock."""
+
+    def __init__(self, clock: Clock, remaining: float | None) -> None:
+        self._clock = clock
+        wait = _MOST if remaining is None else min(timedelta(seconds=remaining), _MOST)
+        self._end = clock.elapsed() + wait
+
+    @property
+    def left(self) -> timedelta:
+        """How long a call may take so that its answer still arrives."""
+        return max(self._end - self._clock.elapsed() - _ANSWER, timedelta(0))
+
+    def require(self) -> None:
+        """Refuse what would be begun too late."""
+        left = self._end - self._clock.elapsed()
+        if left < _LEAST:
+            raise Refused(
+                f"{max(left, timedelta(0)).total_seconds():.3f} s are left until the deadline, and "
+                f"nothing is begun below {_LEAST.total_seconds():g} s",
+                reason="DEADLINE_TOO_SHORT",
+            )
+
+
+class Mutations:
+    """All mutations of one process; close it when no call comes any more."""
+
+    def __init__(self, *, gates: Gates, tokens: TokenFloors, clock: Clock, chance: Chance) -> None:
+        self._gates = gates
+        self._tokens = tokens
+        self._clock = clock
+        self._chance = chance
+        self._sent: set[asyncio.Task[Any]] = set()
+        self._creates = _Creates()
+
+    async def close(self) -> None:
+        """Wait for what was sent; each ends by its own deadline."""
+        await asyncio.gather(*self._sent, return_exceptions=True)
+
+    async def create(
+        self, provider: Provider, orders: Iterable[Order | ShepherdError], deadline: Deadline
+    ) -> Sequence[Vm | ShepherdError]:
+        """Make VMs; an order that is an error stays one."""
+        made = await self._side_by_side(self._create(provider, o, deadline) for o in orders)
+        failed = [outcome.reason for outcome in made if isinstance(outcome, ShepherdError)]
+        _log.info(
+            "vms created",
+            provider=provider.name,
+            made=len(made) - len(failed),
+            failed=len(failed),
+            reasons=sorted(set(failed)),
+        )
+        return made
+
+    async def terminate(
+        self, provider: Provider, mutations: Iterable[Mutation], deadline: Deadline
+    ) -> Sequence[bool | ShepherdError]:
+        """Destroy VMs; False for what was gone already."""
+        return await self._side_by_side(self._terminate(provider, m, deadline) for m in mutations)
+
+    async def reboot(
+        self, provider: Provider, mutations: Iterable[Mutation], deadline: Deadline
+    ) -> Sequence[Vm | ShepherdError]:
+        """Restart VMs."""
+        return await self._side_by_side(
+            self._renew(provider, m, deadline, spec=None) for m in mutations
+        )
+
+    async def rebuild(
+        self, provider: Provider, mutations: Iterable[Mutation], deadline: Deadline, *, spec: Spec
+    ) -> Sequence[Vm | ShepherdError]:
+        """Make VMs anew in their places."""
+        return await self._side_by_side(
+            self._renew(provider, m, deadline, spec=spec) for m in mutations
+        )
+
+    async def _create(
+        self, provider: Provider, order: Order | ShepherdError, deadline: Deadline
+    ) -> Vm:
+        if isinstance(order, ShepherdError):
+            raise order
+        preset, token = order.marker.preset, order.marker.fencing_token
+        self._tokens.admit(preset, token)
+        async with _Slot(provider.slots) as slot:
+            deadline.require()
+            self._tokens.require(preset, token)
+            vm = await self._creates.earlier(provider, order, self._clock.elapsed())
+            if vm is None:
+                task = self._send(provider.cloud.create(order), deadline, slot)
+                self._creates.add(provider, order, task, self._clock.elapsed())
+                vm = await asyncio.shield(task)
+        _log.debug(
+            "vm created",
+            provider=provider.name,
+            preset=preset,
+            vm_id=vm.vm_id,
+            request_id=order.marker.request_id,
+        )
+        return vm
+
+    async def _terminate(self, provider: Provider, mutation: Mutation, deadline: Deadline) -> bool:
+        self._gates.pass_authority(mutation)
+        async with _Slot(provider.slots) as slot:
+            vm = await self._through_gates(provider, mutation, deadline)
+            if vm is None:
+                return False
+            task = self._send(provider.cloud.terminate(vm), deadline, slot)
+            existed = await asyncio.shield(task)
+        self._record("vm terminated", provider, mutation)
+        return existed
+
+    async def _renew(
+        self, provider: Provider, mutation: Mutation, deadline: Deadline, *, spec: Spec | None
+    ) -> Vm:
+        self._gates.pass_authority(mutation)
+        async with _Slot(provider.slots) as slot:
+            vm = await self._through_gates(provider, mutation, deadline)
+            if vm is None:
+                raise NotFound(f"VM {mutation.vm_id} is gone", vm_id=mutation.vm_id)
+            cloud = provider.cloud
+            call = cloud.reboot(vm) if spec is None else cloud.rebuild(vm, spec)
+            renewed = await asyncio.shield(self._send(call, deadline, slot))
+        self._record("vm rebooted" if spec is None else "vm rebuilt", provider, mutation)
+        return renewed
+
+    async def _through_gates(
+        self, provider: Provider, mutation: Mutation, deadline: Deadline
+    ) -> Vm | None:
+        """The VM as it is now, once all gates let it pass; None when it is gone."""
+        deadline.require()
+        vm = await _read(provider, mutation, deadline)
+        if vm is None:
+            return None
+        self._gates.pass_identity(mutation, vm)
+        self._gates.pass_protection(mutation, vm)
+        # The reading took time: look at the clock and at the token again, directly before acting.
+        deadline.require()
+        self._tokens.require(mutation.preset, mutation.fencing_token)
+        self._gates.pass_limits(provider.name, mutation, vm, self._clock.elapsed())
+        return vm
+
+    def _send(
+        self, call: Coroutine[Any, Any, T], deadline: Deadline, slot: _Slot
+    ) -> asyncio.Task[T]:
+        task = asyncio.create_task(_bounded(call, deadline.left))
+        self._sent.add(task)
+        task.add_done_callback(self._sent.discard)
+        slot.hand_over(task)
+        return task
+
+    async def _side_by_side(
+        self, works: Iterable[Coroutine[Any, Any, T]]
+    ) -> Sequence[T | ShepherdError]:
+        outcomes = await asyncio.gather(*works, return_exceptions=True)
+        return [self._outcome(outcome) for outcome in outcomes]
+
+    def _outcome(self, outcome: T | BaseException) -> T | ShepherdError:
+        if not isinstance(outcome, BaseException) or isinstance(outcome, ShepherdError):
+            return outcome
+        incident = self._chance.uuid()
+        _log.error("driver failed by a bug", incident=incident, exc_info=outcome)
+        return OutcomeUnknown(
+            f"the driver failed; the server's log has it as incident {incident}", incident=incident
+        )
+
+    def _record(self, event: str, provider: Provider, mutation: Mutation) -> None:
+        _log.info(
+            event,
+            provider=provider.name,
+            preset=mutation.preset,
+            vm_id=mutation.vm_id,
+            reason=mutation.reason.name if mutation.reason else "",
+            evidence=mutation.evidence,
+            force=mutation.force,
+        )
+
+
+class _Slot:
+    """One of the calls that a provider is asked at a time.
+
+    Handed over, it is free when the task ends, however early its caller went away.
+    """
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._is_handed_over = False
+
+    async def __aenter__(self) -> Self:
+        await self._slots.acquire()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self._is_handed_over:
+            self._slots.release()
+
+    def hand_over(self, task: asyncio.Task[Any]) -> None:
+        self._is_handed_over = True
+        task.add_done_callback(lambda _: self._slots.release())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Create:
+    order: Order
+    task: asyncio.Task[Vm]
+    sent: timedelta
+
+
+class _Creates:
+    """Creates on their way or answered a moment ago, so that one that comes twice is made once.
+
+    This is no promise of a driver without IDEMPOTENT_CREATE, only a net beneath a channel that
+    repeats a call whose connection broke.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], _Create] = {}
+
+    async def earlier(self, provider: Provider, order: Order, now: timedelta) -> Vm | None:
+        """The VM of the same request, as it is now; None when there is none."""
+        self._forget(now)
+        create = self._known.get((provider.name, order.marker.request_id))
+        if create is None:
+            return None
+        if not create.order.is_same_vm_as(order):
+            sentence = "the request id was used for another VM"
+            raise AlreadyExists(sentence, reason="REQUEST_ID_REUSED")
+        if not create.task.done():
+            return await asyncio.shield(create.task)
+        if create.task.cancelled() or create.task.exception() is not None:
+            return None
+        [found] = await provider.cloud.get([create.task.result().vm_id])
+        if isinstance(found, NotFound):
+            return None
+        if isinstance(found, ShepherdError):
+            raise found
+        return found
+
+    def add(self, provider: Provider, order: Order, task: asyncio.Task[Vm], now: timedelta) -> None:
+        key = (provider.name, order.marker.request_id)
+        # Behind those that were sent before: the dict stays in the order of time.
+        self._known.pop(key, None)
+        self._known[key] = _Create(order=order, task=task, sent=now)
+
+    def _forget(self, now: timedelta) -> None:
+        for key, create in list(self._known.items()):
+            if create.sent + _REMEMBERED > now:
+                return
+            if create.task.done():
+                del self._known[key]
+
+
+async def _read(provider: Provider, mutation: Mutation, deadline: Deadline) -> Vm | None:
+    try:
+        async with asyncio.timeout(deadline.left.total_seconds()):
+            [found] = await provider.cloud.get([mutation.vm_id])
+    except TimeoutError as e:
+        raise Unavailable("the cloud did not show the VM in time; nothing was done") from e
+    if isinstance(found, NotFound):
+        return None
+    if isinstance(found, ShepherdError):
+        raise found
+    return found
+
+
+async def _bounded(call: Coroutine[Any, Any, T], left: timedelta) -> T:
+    try:
+        async with asyncio.timeout(left.total_seconds()):
+            return await call
+    except TimeoutError as e:
+        raise OutcomeUnknown(
+            f"the cloud did not answer within {left.total_seconds():.1f} s; it may have done it"
+        ) from e
