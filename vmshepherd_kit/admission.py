@@ -1,8 +1,7 @@
 """How much is served at once: calls and streams counted apart, so that streams never starve calls.
 
-`serve` installs the interceptor; on drain it ends the streams through it.  A call too many is
-answered at once with RESOURCE_EXHAUSTED and when to come back; it is never queued and never
-dropped.
+`serve` installs the interceptor, and closes it to drain.  A call too many is answered at once with
+RESOURCE_EXHAUSTED and when to come back; it is never queued and never dropped.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import grpc
 
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from vmshepherd_kit.handlers import Context, Continuation, Handler
+
+
+_HEALTH: Final = "/grpc.health.v1.Health/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +38,16 @@ class Limits:
 
 
 class Admission(grpc.aio.ServerInterceptor):
-    """Counts what is being served, refuses what is too much, ends the streams when the server
-    drains.
-    """
+    """Counts what is being served, and refuses what is too much, or everything once closed."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._calls = 0
         self._streams: set[asyncio.Task[object]] = set()
         self._streams_of: Counter[str] = Counter()
-        self._draining = asyncio.Event()
-        self._settled = asyncio.Event()
-        self._settled.set()
+        self._closed = asyncio.Event()
+        self._no_calls = asyncio.Event()
+        self._no_calls.set()
 
     async def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
@@ -56,37 +56,47 @@ class Admission(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None:
             return None
-        streaming = handler.request_streaming or handler.response_streaming
-        return handlers.guarded(handler, self._stream if streaming else self._call)
+        if handler.request_streaming or handler.response_streaming:
+            return handlers.guarded(handler, self._stream)
+        if details.method.startswith(_HEALTH):
+            return handler  # asked and answered to the end, also when all else is too much
+        return handlers.guarded(handler, self._call)
 
-    def end_streams(self) -> None:
-        """End all streams with UNAVAILABLE, now and from now on; single calls go on."""
-        self._draining.set()
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being served."""
+        return not self._calls and not self._streams
+
+    def close(self) -> None:
+        """End all streams with UNAVAILABLE and take on nothing more; calls already begun go on."""
+        self._closed.set()
         for task in self._streams:
             task.cancel()
 
     async def settled(self) -> None:
         """Wait until nothing is being served, no call and no stream."""
-        await self._settled.wait()
+        await self._no_calls.wait()
         if self._streams:
             await asyncio.wait(self._streams)
 
     @asynccontextmanager
     async def _call(self, _context: Context) -> AsyncIterator[None]:
+        if self._closed.is_set():
+            raise _stopping()
         if self._calls >= self._limits.calls:
             raise self._throttled("calls")
         self._calls += 1
-        self._settled.clear()
+        self._no_calls.clear()
         try:
             yield
         finally:
             self._calls -= 1
             if not self._calls:
-                self._settled.set()
+                self._no_calls.set()
 
     @asynccontextmanager
     async def _stream(self, context: Context) -> AsyncIterator[None]:
-        if self._draining.is_set():
+        if self._closed.is_set():
             raise _stopping()
         peer = context.peer()
         if self._streams_of[peer] >= self._limits.streams_per_peer:
@@ -99,13 +109,15 @@ class Admission(grpc.aio.ServerInterceptor):
         try:
             yield
         except asyncio.CancelledError:
-            if not self._draining.is_set():
+            if not self._closed.is_set():
                 raise
             task.uncancel()
             raise _stopping() from None
         finally:
             self._streams.discard(task)
-            self._streams_of -= Counter([peer])
+            self._streams_of[peer] -= 1
+            if not self._streams_of[peer]:
+                del self._streams_of[peer]
 
     def _throttled(self, what: str) -> Throttled:
         sentence = f"too many {what} at once"

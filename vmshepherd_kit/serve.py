@@ -12,7 +12,7 @@ import asyncio
 import ipaddress
 import signal
 import socket
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -103,6 +103,7 @@ class Server:
         self._server = server
         self._clock = clock
         self._admission = admission
+        self._stopping: asyncio.Task[None] | None = None
         self.health = health
         self.port = port
         self.address = address
@@ -115,16 +116,14 @@ class Server:
         self.health.ready(False)
         # One turn of the loop: the watchers of health hear it before their streams end.
         await self._clock.sleep(timedelta(0))
-        self._admission.end_streams()
-        stopping = asyncio.create_task(self._server.stop(grace.total_seconds()))
-        served = asyncio.create_task(self._admission.settled())
-        try:
-            await asyncio.wait({stopping, served}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({stopping}, timeout=_LAST_ANSWERS.total_seconds())
-            await self._server.stop(None)
-            await stopping
-        finally:
-            served.cancel()
+        self._admission.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._admission.settled(), grace.total_seconds())
+        if self._stopping is None:
+            # Once and never twice: a second stop() beside a first one can crash gRPC.
+            patience = _LAST_ANSWERS.total_seconds() if self._admission.is_idle else None
+            self._stopping = asyncio.create_task(self._server.stop(patience))
+        await asyncio.shield(self._stopping)
 
     async def wait(self) -> None:
         """Wait until the server has ended."""
@@ -194,11 +193,10 @@ async def until_stopped(server: Server, grace: timedelta) -> None:
         again = asyncio.create_task(signals.get())
         draining = asyncio.create_task(server.drain(grace))
         await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
-        if not draining.done():
-            await server.drain(timedelta(0))
         again.cancel()
-        await draining
-        ended.cancel()
+        draining.cancel()
+        await server.drain(timedelta(0))
+        await ended
 
 
 @contextmanager
