@@ -28,7 +28,7 @@ class Config(Settings):
 
     listen: Listen = Listen(address="127.0.0.1:50054")
     # Probe requests at once; more are told to come back.
-    requests: Positive = 16
+    requests: Positive = 64
     # Connections at once, over all requests; lowered to what the open-file limit allows.
     concurrency: Positive = 500
     starts_per_second: Positive = 5000

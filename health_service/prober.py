@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -69,8 +69,9 @@ class Prober:
             aims, settled = self._aims(check, options, targets)
             batch = Batch(probe, aims, settled)
             try:
-                async for part in self._parts(driver, batch):
-                    yield part
+                async with aclosing(self._parts(driver, batch)) as parts:
+                    async for part in parts:
+                        yield part
             finally:
                 await batch.end()
 

@@ -34,6 +34,7 @@ _OF_THE_VM: Final = {
     errno.ECONNRESET: Reason.RESET,
     errno.ECONNABORTED: Reason.RESET,
     errno.EPIPE: Reason.RESET,
+    errno.ENOTCONN: Reason.RESET,  # between connecting and asking who it is
     errno.EHOSTUNREACH: Reason.UNREACHABLE,
     errno.EHOSTDOWN: Reason.UNREACHABLE,
 }

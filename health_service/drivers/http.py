@@ -29,6 +29,8 @@ _MOST_HEADERS: Final = 64 * 1024
 _MOST_BODY: Final = 64 * 1024
 # Headers, body, and the interim answers and chunk lines between them.
 _MOST_BYTES: Final = 256 * 1024
+# Of what the library says about a bad answer, which may quote it.
+_MOST_TOLD: Final = 200
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -137,7 +139,10 @@ class _Exchange(asyncio.Protocol):
         self._take(data)
 
     def eof_received(self) -> None:
-        self._take(b"")
+        if self._status:
+            self._take(b"")
+        else:
+            self._fail(Unfit(Reason.RESET, "it hung up without an answer"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(exc or ConnectionResetError("it hung up before the answer was whole"))
@@ -150,7 +155,7 @@ class _Exchange(asyncio.Protocol):
             while not self.answer.done() and self._next():
                 pass
         except h11.RemoteProtocolError as e:
-            self._fail(Unfit(Reason.PROTOCOL, f"no proper HTTP answer: {e}"))
+            self._fail(Unfit(Reason.PROTOCOL, f"no proper HTTP answer: {str(e)[:_MOST_TOLD]}"))
         if self._received > _MOST_BYTES:
             self._fail(Unfit(Reason.PROTOCOL, "the answer does not end"))
 

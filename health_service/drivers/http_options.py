@@ -64,7 +64,7 @@ class HttpOptions(AddressOptions):
         default="/", description="Path and query, beginning with /, percent-encoded."
     )
     port: Port | None = Field(default=None, description="Default: 80, with TLS 443.")
-    check_status: int | str | list[int | str] = Field(
+    check_status: int | str | Annotated[list[int | str], Field(max_length=100)] = Field(
         default=200,
         validation_alias=AliasChoices("check_status", "expected_status"),
         description='Statuses that are healthy: 200, "200-299", [200, 204, "300-399"].',
