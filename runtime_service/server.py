@@ -60,4 +60,4 @@ def _mount(servicer: RuntimeServicer) -> serve.Mount:
 def _tell(driver: str, store: RuntimeStore) -> None:
     if Trait.DURABLE not in store.traits:
         _log.warning("store forgets everything when this process ends", driver=driver)
-    _log.info("store opened", driver=driver, traits=sorted(store.traits))
+    _log.info("store opened", driver=driver, traits=sorted(map(str, store.traits)))
