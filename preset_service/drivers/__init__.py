@@ -1,0 +1,1 @@
+"""The sources that presets can come from, one driver a file."""

@@ -1,0 +1,228 @@
+"""The text of a preset file → a draft of the preset, or findings that name file, line and key.
+
+Pure: no file is opened, no template is rendered.  `workshop` calls it for files, and for texts that
+are only to be checked; `config` has the defaults checked by the same rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from preset_service import credentials, merging
+from preset_service.domain import MAX_TEXT_BYTES, NAME, Finding, PresetSpec
+from preset_service.port import Reference
+from preset_service.schema import Defaults, OpenKeys, PresetKeys
+from vmshepherd_kit import settings, strict_yaml
+
+Path = tuple[str | int, ...]
+
+_FILE_SCHEME: Final = "file://"
+# What an unreadable text says of its name, for showing the fault where it is looked for.
+_NAME_LINE: Final = re.compile(
+    rb"^name:[ \t]*['\"]?([A-Za-z0-9._-]+)['\"]?[ \t]*\r?$", re.MULTILINE
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A preset whose user data are still to be fetched or rendered."""
+
+    file: str
+    name: str
+    name_line: int
+    spec: PresetSpec
+    """Complete but for the user data."""
+    user_data: str | Reference = field(repr=False)
+    user_data_line: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A text that declares no usable preset."""
+
+    file: str
+    name: str | None
+    """The name that it seems to mean."""
+    findings: tuple[Finding, ...]
+
+
+class Unusable(Exception):
+    """The findings that keep a text from being used."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        super().__init__(findings)
+        self.findings = tuple(findings)
+
+
+def draft(content: bytes, *, file: str, defaults: Defaults) -> Draft | Rejected:
+    """What the text of one file declares."""
+    try:
+        document = _document(content)
+    except Unusable as e:
+        return _rejected(e, file, _unread_name(content, file))
+    try:
+        return _draft(document, file, defaults)
+    except Unusable as e:
+        return _rejected(e, file, _seeming_name(document.value, file))
+
+
+def check_defaults(defaults: Defaults, where: str) -> None:
+    """Refuse defaults that a preset could not have written either; `settings.Invalid`."""
+    found = [
+        settings.Finding(".".join(map(str, (where, *path))), message, near, path)
+        for path, message, near in _faults(defaults)
+    ]
+    if found:
+        raise settings.Invalid(found)
+
+
+def unreadable(problem: str, *, file: str) -> Rejected:
+    """A file whose bytes could not be had."""
+    return Rejected(file=file, name=_stem(file), findings=(Finding(message=problem, file=file),))
+
+
+def _rejected(unusable: Unusable, file: str, name: str | None) -> Rejected:
+    findings = sorted(unusable.findings, key=lambda finding: finding.line)
+    return Rejected(
+        file=file,
+        name=name,
+        findings=tuple(
+            Finding(message=each.message, file=file, line=each.line, key=each.key)
+            for each in findings
+        ),
+    )
+
+
+def _document(content: bytes) -> strict_yaml.Document:
+    try:
+        document = strict_yaml.read(content, max_bytes=MAX_TEXT_BYTES)
+    except strict_yaml.YamlError as e:
+        raise Unusable([Finding(message=e.problem, line=e.line, key=e.key)]) from e
+    if document.value is None:
+        raise Unusable([Finding(message="the file is empty, or being written")])
+    if not isinstance(document.value, dict):
+        raise Unusable([Finding(message="must be a mapping of keys, like `count: 1`", line=1)])
+    return document
+
+
+def _draft(document: strict_yaml.Document, file: str, defaults: Defaults) -> Draft:
+    keys = _keys(document)
+    name = keys.name or _stem(file)
+    spec = _spec(keys, defaults)
+    found = [_finding(document, *fault) for fault in _faults(keys)]
+    if name is None:
+        no_name = "is required: the file's own name cannot be the preset's"
+        found.append(_finding(document, ("name",), no_name))
+    if keys.count is None and not keys.unmanaged:
+        found.append(_finding(document, ("count",), "is required"))
+    if (spec.policy.max_surge, spec.policy.max_unavailable) == (0, 0):
+        stuck = "max_surge and max_unavailable are both 0: nothing could ever be replaced"
+        found.append(_finding(document, ("policy",), stuck))
+    if found or name is None:
+        raise Unusable(found)
+    return Draft(
+        file=file,
+        name=name,
+        name_line=document.line_of(("name",)),
+        spec=spec,
+        user_data=_user_data(keys, file),
+        user_data_line=document.line_of(("userdata",)),
+    )
+
+
+def _keys(document: strict_yaml.Document) -> PresetKeys:
+    try:
+        return settings.parse(document.value, PresetKeys)
+    except settings.Invalid as e:
+        raise Unusable(
+            [_finding(document, each.keys, each.message, each.nearest) for each in e.findings]
+        ) from e
+
+
+def _spec(keys: PresetKeys, defaults: Defaults) -> PresetSpec:
+    provider, iaas_options = merging.provider(keys.iaas, defaults.iaas)
+    return PresetSpec(
+        count=keys.count or 0,
+        provider=provider,
+        flavor=keys.flavor,
+        image=keys.image,
+        network=merging.network(keys.network),
+        meta_tags=keys.meta_tags,
+        key_name=keys.key_name,
+        unmanaged=keys.unmanaged,
+        healthcheck=merging.health(keys.healthcheck, defaults.healthcheck),
+        # VmShepherd 1.6 wrote 0 for "no interval of its own".
+        manage_interval=keys.manage_interval or None,
+        manage_expire=keys.manage_expire,
+        policy=merging.policy(keys.policy, defaults.policy),
+        panel_links=keys.panel_links,
+        iaas_options=iaas_options,
+    )
+
+
+def _user_data(keys: PresetKeys, file: str) -> str | Reference:
+    if not keys.userdata.startswith(_FILE_SCHEME):
+        return keys.userdata
+    path = keys.userdata.removeprefix(_FILE_SCHEME).strip()
+    return Reference(file=file, root=keys.userdata_source_root, path=path)
+
+
+def _faults(keys: Defaults) -> Iterator[tuple[Path, str, str | None]]:
+    """Faults that the models cannot see: slips among a driver's options, and credentials."""
+    mappings: dict[str, OpenKeys] = {"healthcheck": keys.healthcheck, "iaas": keys.iaas}
+    for at, mapping in mappings.items():
+        for slip, near in mapping.slips():
+            yield (at, slip), "unknown key", near
+    for options, inner in ((keys.iaas.model_extra or {}, ()), (keys.iaas.options, ("options",))):
+        for path in credentials.found_in(options, ("iaas", *inner)):
+            yield path, _NO_CREDENTIALS, None
+
+
+_NO_CREDENTIALS: Final = (
+    "credentials and endpoints do not belong into a preset: put it into the provider, "
+    "beneath iaas.providers of the configuration"
+)
+
+
+def _finding(
+    document: strict_yaml.Document, path: Path, message: str, near: str | None = None
+) -> Finding:
+    hint = f"; did you mean {near!r}?" if near else ""
+    return Finding(
+        message=message + hint,
+        line=document.line_of(_written(document.value, path)),
+        key=".".join(str(part) for part in path),
+    )
+
+
+def _written(value: Any, path: Path) -> Path:
+    """As much of the path as stands in the text: former and new spellings share their parent."""
+    for index, part in enumerate(path):
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return path[:index]
+    return path
+
+
+def _unread_name(content: bytes, file: str) -> str | None:
+    if found := _NAME_LINE.search(content):
+        name = found[1].decode()
+        return name if NAME.fullmatch(name) else None
+    return _stem(file)
+
+
+def _seeming_name(value: dict[str, Any], file: str) -> str | None:
+    name = value.get("name")
+    if name is None:
+        return _stem(file)
+    return name if isinstance(name, str) and NAME.fullmatch(name) else None
+
+
+def _stem(file: str) -> str | None:
+    stem = PurePosixPath(file).stem
+    return stem if NAME.fullmatch(stem) else None

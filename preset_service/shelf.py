@@ -1,0 +1,97 @@
+"""The one place where the state of this service lives: the book, its feed, and its copy on disk.
+
+`sync` puts readings in, the servicer reads.  Every change is published at once and saved soon
+after; a disk that is full stops nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from preset_service import book
+from preset_service.book import Book, Declaration, Source
+from preset_service.domain import Change, Preset, Removed
+from preset_service.feed import Feed
+from preset_service.last_good import LastGood
+from vmshepherd_kit import log
+from vmshepherd_kit.clock import Clock
+
+_log = log.get("preset")
+
+
+class Shelf:
+    """The presets as they are known now."""
+
+    def __init__(
+        self,
+        sources: Iterable[Source],
+        *,
+        last_good: Sequence[Preset] = (),
+        life: str,
+        clock: Clock,
+    ) -> None:
+        self._clock = clock
+        self._unsaved = asyncio.Event()
+        self.book: Book = book.opened(sources, last_good)
+        self.feed = Feed(life)
+        self.feed.publish(list(self.book.presets.values()), is_synced=self.book.is_synced)
+
+    def absorb(self, source: str, *, revision: str, declarations: Sequence[Declaration]) -> None:
+        """Take in a source that was read whole."""
+        self.book, changes = book.absorb(
+            self.book,
+            source,
+            revision=revision,
+            declarations=declarations,
+            now=self._clock.wall(),
+        )
+        self.feed.publish(changes, is_synced=self.book.is_synced)
+        for change in changes:
+            _tell(change)
+        if changes:
+            self._unsaved.set()
+
+    def unreachable(self, source: str, error: str) -> None:
+        """Note that a source cannot be read."""
+        if self.book.sources[source].error != error:
+            _log.warning("source unreadable, its presets stay", source=source, error=error)
+        self.book = book.unreachable(self.book, source, error)
+
+    async def keep(self, last_good: LastGood) -> None:
+        """Save every change from now on, until cancelled; what is unsaved then is saved last."""
+        try:
+            while True:
+                await self._unsaved.wait()
+                await self._save(last_good)
+        finally:
+            if self._unsaved.is_set():
+                await self._save(last_good)
+
+    async def _save(self, last_good: LastGood) -> None:
+        self._unsaved.clear()
+        presets = tuple(self.book.presets.values())
+        try:
+            await asyncio.to_thread(last_good.save, presets)
+        except OSError as e:
+            # The presets in memory are what counts; the next change tries again.
+            _log.warning("last good presets not saved", error=str(e))
+
+
+def _tell(change: Change) -> None:
+    if isinstance(change, Removed):
+        _log.info("preset removed", preset=change.name, source=change.source)
+    elif change.findings:
+        worst = change.findings[0]
+        _log.warning(
+            "preset has findings",
+            preset=change.name,
+            file=change.file,
+            line=worst.line,
+            key=worst.key,
+            problem=worst.message,
+            findings=len(change.findings),
+            last_good=change.spec is not None,
+        )
+    else:
+        _log.info("preset read", preset=change.name, file=change.file, spec_hash=change.spec_hash)
