@@ -82,13 +82,11 @@ async def list_presets(stub: OrchestratorServiceStub) -> api.ListPresetsResponse
 
 
 async def list_vms(
-    stub: OrchestratorServiceStub, *, preset: str = "", statuses: Sequence[VmStatus] = ()
+    stub: OrchestratorServiceStub, *, preset: str = "", statuses: Sequence[VmStatus.ValueType] = ()
 ) -> api.ListVmsResponse:
     """Every VM that is meant, as one answer."""
     whole = api.ListVmsResponse()
-    async for page in pages(
-        stub.ListVms, api.ListVmsRequest(preset=preset, statuses=list(statuses))
-    ):
+    async for page in pages(stub.ListVms, api.ListVmsRequest(preset=preset, statuses=statuses)):
         whole.vms.extend(page.vms)
     return whole
 

@@ -24,10 +24,11 @@ from admin.options import (
     asking,
 )
 
-_EPILOG = """\
-Exit codes: 0 done; 1 refused or failed, or findings; 2 wrong usage or configuration; 3 no such
-preset or VM; 4 nobody answers; 10 `preset plan --detailed-exitcode` found steps; 130 interrupted.
-"""
+_EPILOG = (
+    "Exit codes: 0 done; 1 refused, failed, or findings; 2 wrong usage or configuration; "
+    "3 no such preset or VM; 4 nobody answers; "
+    "10 steps found by `preset plan --detailed-exitcode`; 130 interrupted."
+)
 
 # Boxes and colours for people; plain lines for pipes, and for `--help` in a hurry.
 app = typer.Typer(
@@ -64,6 +65,7 @@ EphemeralOption = Annotated[
 @app.callback()
 def root(
     context: typer.Context,
+    *,
     config: ConfigOption = None,
     address: AddressOption = None,
     output: OutputOption = None,
@@ -82,7 +84,7 @@ def root(
 
 
 @app.command()
-def up(config: ConfigOption = None, ephemeral: EphemeralOption = False) -> None:
+def up(*, config: ConfigOption = None, ephemeral: EphemeralOption = False) -> None:
     """Run the whole suite in this process. Its VMs go on running when it ends."""
     _up(config, is_ephemeral=ephemeral)
 
@@ -96,8 +98,9 @@ def serve(service: Service, config: ConfigOption = None) -> None:
 
 
 @app.command()
-def events(
+def events(  # noqa: PLR0913  its options
     context: typer.Context,
+    *,
     preset: Annotated[str, typer.Option(help="Only of this preset.")] = "",
     vm: Annotated[str, typer.Option(help="Only of this VM.")] = "",
     kind: Annotated[
@@ -123,7 +126,7 @@ def events(
 
 @app.command()
 def info(
-    context: typer.Context, address: AddressOption = None, output: OutputOption = None
+    context: typer.Context, *, address: AddressOption = None, output: OutputOption = None
 ) -> None:
     """The suite as a whole: replicas, services, the configuration in force."""
     from admin import overview
@@ -142,6 +145,7 @@ def version() -> None:
 @config_app.command()
 def check(
     context: typer.Context,
+    *,
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)],
     output: OutputOption = None,
 ) -> None:

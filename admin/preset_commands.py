@@ -28,7 +28,7 @@ class Process(StrEnum):
 
 @app.command("list")
 def list_(
-    context: typer.Context, address: AddressOption = None, output: OutputOption = None
+    context: typer.Context, *, address: AddressOption = None, output: OutputOption = None
 ) -> None:
     """Every preset: as declared or not, and why not; faults with file, line and key."""
     from admin import presets
@@ -39,6 +39,7 @@ def list_(
 @app.command()
 def show(
     context: typer.Context,
+    *,
     preset: Name,
     address: AddressOption = None,
     output: OutputOption = None,
@@ -52,6 +53,7 @@ def show(
 @app.command()
 def plan(
     context: typer.Context,
+    *,
     preset: Name,
     detailed: Annotated[
         bool, typer.Option("--detailed-exitcode", help="Exit with 10 when there are steps.")
@@ -68,6 +70,7 @@ def plan(
 @app.command()
 def validate(
     context: typer.Context,
+    *,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)],
     config: ConfigOption = None,
     output: OutputOption = None,
@@ -81,6 +84,7 @@ def validate(
 @app.command()
 def pause(
     context: typer.Context,
+    *,
     preset: Name,
     process: Annotated[
         list[Process] | None, typer.Option(help="Pause only this part; may be repeated.")
@@ -103,6 +107,7 @@ def pause(
 @app.command()
 def resume(
     context: typer.Context,
+    *,
     preset: Name,
     address: AddressOption = None,
     output: OutputOption = None,
@@ -116,6 +121,7 @@ def resume(
 @app.command()
 def reconcile(
     context: typer.Context,
+    *,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[PRESET]...", show_default=False)
     ] = None,

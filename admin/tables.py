@@ -33,7 +33,9 @@ def presets(shown: Iterable[view.PresetView]) -> Table:
         ["PRESET", "PHASE", "DECLARED", "RUNNING", "OTHERS", "WHY"], nothing="there is no preset"
     )
     for preset in shown:
-        table.add(preset.name, phase(preset), preset.count, running(preset), others(preset), why(preset))
+        table.add(
+            preset.name, phase(preset), preset.count, running(preset), others(preset), why(preset)
+        )
     return table
 
 

@@ -33,6 +33,7 @@ class Status(StrEnum):
 @app.command("list")
 def list_(
     context: typer.Context,
+    *,
     preset: Annotated[str, typer.Option(help="Only VMs of this preset.")] = "",
     status: Annotated[
         list[Status] | None, typer.Option(help="Only VMs of this status; may be repeated.")
@@ -49,7 +50,7 @@ def list_(
 
 @app.command()
 def show(
-    context: typer.Context, vm: Id, address: AddressOption = None, output: OutputOption = None
+    context: typer.Context, *, vm: Id, address: AddressOption = None, output: OutputOption = None
 ) -> None:
     """All that is known of one VM."""
     from admin import vms
@@ -59,7 +60,7 @@ def show(
 
 @app.command()
 def explain(
-    context: typer.Context, vm: Id, address: AddressOption = None, output: OutputOption = None
+    context: typer.Context, *, vm: Id, address: AddressOption = None, output: OutputOption = None
 ) -> None:
     """Why a VM is what it is, what will be done about it, and what was; also when it is gone."""
     from admin import vms
@@ -70,6 +71,7 @@ def explain(
 @app.command()
 def terminate(
     context: typer.Context,
+    *,
     vm: Id,
     preset: Annotated[
         str, typer.Option(help="Preset that it must belong to; asked for when left out.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from vmshepherd_kit import stamps
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
     from google.protobuf.timestamp_pb2 import Timestamp
 
-NOTHING = "-"
+NOTHING: Final = "-"
+
+# So few seconds are told with a decimal.
+_FEW: Final = 10
 
 
 def clean(text: str) -> str:
@@ -22,7 +25,7 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
-def enum_word(kind: _EnumTypeWrapper, value: int, prefix: str) -> str:
+def enum_word(kind: _EnumTypeWrapper[Any], value: int, prefix: str) -> str:
     """`VM_STATUS_NEARBY_SHUTDOWN` as `nearby shutdown`; a value of a newer API by its number."""
     try:
         name = kind.Name(value)
@@ -47,7 +50,7 @@ def span(duration: timedelta) -> str:
     seconds = duration.total_seconds()
     if seconds < 0:
         return "0s"
-    if 0 < seconds < 10 and seconds != int(seconds):
+    if 0 < seconds < _FEW and seconds != int(seconds):
         return f"{seconds:.1f}s"
     parts = []
     rest = round(seconds)

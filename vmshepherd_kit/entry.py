@@ -7,15 +7,16 @@ runs the service until SIGTERM or SIGINT, drains it, and says what went wrong in
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, NoReturn, Protocol, TypeVar
 
-from vmshepherd_kit import config_file, log, serve, settings
+from vmshepherd_kit import config_file, log, reload, serve, settings
 from vmshepherd_kit.clock import Chance, Clock, SystemChance, SystemClock
-from vmshepherd_kit.config_file import Configuration, Suite
+from vmshepherd_kit.config_file import Configuration, Log, Suite
 from vmshepherd_kit.errors import BadRequest, ShepherdError
 
 OK: Final = 0
@@ -52,7 +53,7 @@ def run(section: str, config: type[Config], running: Running[Config], *, path: P
     """Run one service until it is told to stop; the exit code: 0 ended, 1 failed, 2 refused."""
     try:
         configuration = config_file.read(path) if path else config_file.defaults()
-        log.setup(configuration.log.level, configuration.log.format)
+        set_log(configuration.log)
         serve.run(serve_one(section, configuration, config=config, running=running))
     except ShepherdError as e:
         return complain(e)
@@ -73,9 +74,23 @@ async def serve_one(
     try:
         async with running(parsed, suite=configuration.suite, clock=clock, chance=chance) as server:
             _log.info("service runs", service=section, address=server.address)
+            following = asyncio.create_task(
+                reload.follow(
+                    configuration,
+                    {section: reload.applied_by(server, section, config)},
+                    set_log=set_log,
+                    refused=reload.told_to(server),
+                )
+            )
             await serve.until_stopped(server, GRACE)
+            following.cancel()
     except settings.Invalid as e:
         raise configuration.refusal(e) from e
+
+
+def set_log(chosen: Log) -> None:
+    """Send this process's log where the configuration wants it."""
+    log.setup(chosen.level, chosen.format)
 
 
 def complain(error: ShepherdError) -> int:

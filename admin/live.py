@@ -1,0 +1,143 @@
+"""What `vmshepherd up` shows while it runs: a live table on a terminal, a line a change elsewhere.
+
+It asks the orchestrator's API as any client does, so what is seen here is what scripts see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from admin import client, tables
+from admin.printing import drawn
+from admin.words import NOTHING, clean
+from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
+from vmshepherd.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
+from vmshepherd.orchestrator.v1.view_pb2 import PresetPhase, PresetView
+from vmshepherd_kit import dial
+from vmshepherd_kit.clock import Clock
+from vmshepherd_kit.errors import ShepherdError
+
+_PERIOD: Final = timedelta(milliseconds=500)
+# Lines that the table needs beside its rows.
+_FRAME: Final = 9
+
+
+class Screen(Protocol):
+    """Where the state of the suite is shown."""
+
+    def show(self, answer: api.ListPresetsResponse) -> None:
+        """The presets as they are now."""
+        ...
+
+    def trouble(self, why: str) -> None:
+        """The orchestrator cannot say how they are."""
+        ...
+
+
+async def watch(address: str, screen: Screen, clock: Clock) -> None:
+    """Show the presets, again and again, until cancelled."""
+    async with dial.channel(address) as channel:
+        stub = OrchestratorServiceStub(channel)
+        while True:
+            try:
+                screen.show(await client.list_presets(stub))
+            except ShepherdError as e:
+                screen.trouble(e.message)
+            await clock.sleep(_PERIOD)
+
+
+class Lines:
+    """One line for each preset that changed."""
+
+    def __init__(self, console: Console, clock: Clock) -> None:
+        self._console = console
+        self._clock = clock
+        self._last: dict[str, str] = {}
+
+    def __enter__(self) -> Lines:
+        """Nothing to prepare."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to put back."""
+
+    def show(self, answer: api.ListPresetsResponse) -> None:
+        """Say what differs from the last time."""
+        now = {preset.name: _sentence(preset) for preset in answer.presets}
+        now |= {f"source {n}": e.message for n, e in enumerate(answer.source_errors, start=1)}
+        for name, sentence in now.items():
+            if self._last.get(name) != sentence:
+                self._say(f"{name}: {sentence}")
+        for name in self._last.keys() - now.keys():
+            self._say(f"{name}: gone")
+        self._last = now
+
+    def trouble(self, why: str) -> None:
+        """Say it once, until it changes."""
+        if self._last.get("") != why:
+            self._say(f"the orchestrator does not answer: {why}")
+        self._last[""] = why
+
+    def _say(self, text: str) -> None:
+        stamp = self._clock.wall().astimezone().strftime("%H:%M:%S")
+        self._console.print(Text(f"{stamp} {clean(text)}"), soft_wrap=True)
+
+
+class LiveTable:
+    """A table that stays in its place; log lines scroll above it."""
+
+    def __init__(self, console: Console, clock: Clock) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> LiveTable:
+        """Take over the end of the screen."""
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *exit_: object) -> None:
+        """Give it back."""
+        self._live.stop()
+
+    def show(self, answer: api.ListPresetsResponse) -> None:
+        """Draw anew."""
+        shown, hidden = _most_telling(answer.presets, self._console.height - _FRAME)
+        parts: list[Text] = []
+        if hidden:
+            parts.append(Text(f"and {hidden} more: vmshepherd preset list", style="dim"))
+        parts += [Text(clean(error.message), style="red") for error in answer.source_errors]
+        parts.append(Text("Ctrl-C ends the suite; another terminal: vmshepherd --help", "dim"))
+        self._live.update(Group(drawn(tables.presets(shown)), *parts), refresh=True)
+
+    def trouble(self, why: str) -> None:
+        """Say it in the table's place."""
+        said = f"the orchestrator does not answer: {clean(why)}"
+        self._live.update(Text(said, style="yellow"), refresh=True)
+
+
+def screen_for(console: Console, clock: Clock) -> LiveTable | Lines:
+    """The table on a terminal, lines elsewhere."""
+    return LiveTable(console, clock) if console.is_terminal else Lines(console, clock)
+
+
+def _sentence(preset: PresetView) -> str:
+    others = tables.others(preset)
+    beside = "" if others == NOTHING else f", {others}"
+    why = tables.why(preset)
+    told = f"{tables.phase(preset)}, {tables.running(preset)} of {preset.count} run{beside}"
+    return f"{told}: {why}" if why else told
+
+
+def _most_telling(presets: Sequence[PresetView], room: int) -> tuple[list[PresetView], int]:
+    """As many as there is room for, those first that are not as declared; how many are left out."""
+    shown = list(presets)
+    if len(shown) > max(room, 1):
+        shown.sort(key=lambda preset: preset.phase == PresetPhase.PRESET_PHASE_STEADY)
+        shown = sorted(shown[: max(room, 1)], key=lambda preset: preset.name)
+    return shown, len(presets) - len(shown)

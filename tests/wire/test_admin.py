@@ -1,0 +1,467 @@
+"""The `vmshepherd` command as scripts and people meet it: a process that asks a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
+from vmshepherd.orchestrator.v1 import orchestrator_service_pb2_grpc as api_grpc
+from vmshepherd.orchestrator.v1 import view_pb2 as view
+from vmshepherd.preset.v1.preset_pb2 import Finding
+from vmshepherd.runtime.v1.event_pb2 import Event
+from vmshepherd_kit import errors, serve, stamps, status
+from vmshepherd_kit.clock import SystemClock
+from vmshepherd_kit.errors import ShepherdError
+
+NOW = SystemClock().wall()
+
+
+class FakeOrchestrator(api_grpc.OrchestratorServiceServicer):
+    """Answers from lists, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.presets = [
+            view.PresetView(
+                name="cache",
+                count=2,
+                phase=view.PRESET_PHASE_BLOCKED,
+                vms_by_status={"RUNNING": 1, "UNHEALTHY": 1},
+                conditions=[
+                    view.Condition(code="BREAKER_OPEN", message="3 of 4 fail: \x1b[2Jwait")
+                ],
+            ),
+            view.PresetView(
+                name="web",
+                count=3,
+                phase=view.PRESET_PHASE_STEADY,
+                vms_by_status={"RUNNING": 3},
+                findings=[
+                    Finding(file="web.yaml", line=3, key="count", message="must be a number")
+                ],
+            ),
+        ]
+        self.vms = [
+            view.VmView(
+                vm_id=f"vm-{n}",
+                preset="web",
+                status=view.VM_STATUS_RUNNING,
+                addresses=[f"127.1.0.{n}"],
+                create_time=stamps.to_timestamp(NOW - timedelta(hours=2)),
+            )
+            for n in (1, 2, 3)
+        ]
+        self.events = [
+            Event(
+                event_id=f"e{n}", sequence=n, preset="web", kind="VM_CREATED", message=f"made {n}"
+            )
+            for n in range(1, 6)
+        ]
+        self.steps: list[view.PlanStep] = []
+        self.asked: list[Any] = []
+        self.watches = 0
+        self.failure: ShepherdError | None = None
+
+    def _ask(self, request: Any) -> None:
+        self.asked.append(request)
+        if self.failure:
+            raise self.failure
+
+    def _known(self, preset: str) -> None:
+        if preset not in {p.name for p in self.presets}:
+            raise errors.NotFound(f"there is no preset {preset!r}; the nearest is 'web'")
+
+    async def ListPresets(self, request: Any, context: Any) -> api.ListPresetsResponse:
+        self._ask(request)
+        start = int(request.page_token or 0)
+        return api.ListPresetsResponse(
+            presets=self.presets[start : start + 1],
+            next_page_token=str(start + 1) if start + 1 < len(self.presets) else "",
+            source_errors=[view.Condition(code="SOURCE_ERROR", message="git: unreachable")],
+        )
+
+    async def GetPreset(self, request: Any, context: Any) -> api.GetPresetResponse:
+        self._ask(request)
+        self._known(request.preset)
+        preset = next(p for p in self.presets if p.name == request.preset)
+        return api.GetPresetResponse(preset=preset, vms=self.vms)
+
+    async def PlanPreset(self, request: Any, context: Any) -> api.PlanPresetResponse:
+        self._ask(request)
+        self._known(request.preset)
+        refusal = view.Condition(code="BUDGET_SPENT", message="one at a time")
+        return api.PlanPresetResponse(plan=view.Plan(steps=self.steps, refusals=[refusal]))
+
+    async def ReconcilePreset(self, request: Any, context: Any) -> api.ReconcilePresetResponse:
+        self._ask(request)
+        known = {p.name for p in self.presets}
+        missing = status.to_proto(errors.NotFound("there is no such preset"))
+        return api.ReconcilePresetResponse(
+            results=[
+                api.ReconcileResult(preset=name, status=None if name in known else missing)
+                for name in request.presets or sorted(known)
+            ]
+        )
+
+    async def PausePreset(self, request: Any, context: Any) -> api.PausePresetResponse:
+        self._ask(request)
+        pause = view.Pause(processes=request.processes, actor=request.actor, reason=request.reason)
+        return api.PausePresetResponse(pause=pause)
+
+    async def ResumePreset(self, request: Any, context: Any) -> api.ResumePresetResponse:
+        self._ask(request)
+        return api.ResumePresetResponse(was_paused=True)
+
+    async def ListVms(self, request: Any, context: Any) -> api.ListVmsResponse:
+        self._ask(request)
+        return api.ListVmsResponse(vms=self.vms)
+
+    async def GetVm(self, request: Any, context: Any) -> api.GetVmResponse:
+        self._ask(request)
+        for vm in self.vms:
+            if vm.vm_id == request.vm_id:
+                return api.GetVmResponse(vm=vm)
+        raise errors.NotFound(f"there is no VM {request.vm_id!r}")
+
+    async def TerminateVm(self, request: Any, context: Any) -> api.TerminateVmResponse:
+        self._ask(request)
+        return api.TerminateVmResponse(existed=True)
+
+    async def ExplainVm(self, request: Any, context: Any) -> api.ExplainVmResponse:
+        self._ask(request)
+        return api.ExplainVmResponse(
+            step=view.PlanStep(
+                action=view.STEP_ACTION_TERMINATE, reason="UNHEALTHY", evidence="refused 3 times"
+            ),
+            events=self.events[:1],
+        )
+
+    async def ListEvents(self, request: Any, context: Any) -> api.ListEventsResponse:
+        self._ask(request)
+        return api.ListEventsResponse(events=self.events[::-1][: request.page_size])
+
+    async def WatchEvents(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[api.WatchEventsResponse]:
+        self.watches += 1
+        after = request.after_sequence
+        later = [event for event in self.events if event.sequence > after][:1]
+        yield api.WatchEventsResponse(events=later, sequence=after + len(later))
+        if after < 7:
+            raise errors.Unavailable("drains")
+        await asyncio.Event().wait()
+
+    async def GetInfo(self, request: Any, context: Any) -> api.GetInfoResponse:
+        self._ask(request)
+        return api.GetInfoResponse(
+            version="2.0.0",
+            suite_id="examples",
+            presets_by_phase={"STEADY": 1},
+            config_error="suite.yaml:3: nonsense",
+            replicas=[api.Replica(owner="here-1", presets=["web"])],
+            backends=[api.Backend(name="iaas", address="127.0.0.1:1", error="refused")],
+        )
+
+
+@dataclass
+class Ran:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Command = Callable[..., Awaitable[Ran]]
+
+
+@pytest.fixture
+def orchestrator() -> FakeOrchestrator:
+    return FakeOrchestrator()
+
+
+@pytest.fixture
+async def address(orchestrator: FakeOrchestrator) -> AsyncIterator[str]:
+    mount = serve.Mount(
+        add=api_grpc.add_OrchestratorServiceServicer_to_server,
+        servicer=orchestrator,
+        descriptor=api.DESCRIPTOR.services_by_name["OrchestratorService"],
+    )
+    async with serve.running([mount], serve.Listen(address="127.0.0.1:0")) as server:
+        yield server.address
+
+
+@pytest.fixture
+def vmshepherd(address: str) -> Command:
+    return commands_to(address)
+
+
+def commands_to(address: str) -> Command:
+    async def run(*arguments: str) -> Ran:
+        process = await started(*arguments, address=address)
+        out, err = await process.communicate()
+        return Ran(process.returncode or 0, out.decode(), err.decode())
+
+    return run
+
+
+async def started(*arguments: str, address: str) -> asyncio.subprocess.Process:
+    environment = {**os.environ, "VMSHEPHERD_ADDRESS": address, "COLUMNS": "80"}
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "admin",
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+    )
+
+
+async def test_presets_are_listed_over_all_pages_with_the_faults_of_their_files(
+    vmshepherd: Command,
+) -> None:
+    ran = await vmshepherd("preset", "list")
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert lines[0].split() == ["PRESET", "PHASE", "DECLARED", "RUNNING", "OTHERS", "WHY"]
+    assert lines[1].split()[:5] == ["cache", "blocked", "2", "1", "1"]
+    assert lines[2].split()[:4] == ["web", "steady", "3", "3"]
+    assert "web: web.yaml:3: count: must be a number" in lines
+    assert lines.count("git: unreachable") == 1
+
+
+async def test_words_from_outside_cannot_drive_the_terminal(vmshepherd: Command) -> None:
+    ran = await vmshepherd("preset", "list")
+    assert "3 of 4 fail" in ran.out
+    assert "\x1b" not in ran.out
+
+
+async def test_lines_are_not_cut_where_there_is_no_terminal(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    long = "the cloud says " + "very " * 60 + "much"
+    orchestrator.presets[0].conditions[0].message = long
+    assert long in (await vmshepherd("preset", "list")).out
+
+
+async def test_json_is_one_message_of_the_api_whatever_the_pages(vmshepherd: Command) -> None:
+    told = (await vmshepherd("preset", "list", "--output", "json")).json
+    assert [preset["name"] for preset in told["presets"]] == ["cache", "web"]
+    assert told["presets"][1]["vmsByStatus"] == {"RUNNING": 3}
+    assert told["nextPageToken"] == ""
+    assert len(told["sourceErrors"]) == 1
+
+
+async def test_options_may_stand_before_the_command_too(vmshepherd: Command) -> None:
+    assert (await vmshepherd("--output", "json", "vm", "list")).json["vms"][0]["vmId"] == "vm-1"
+
+
+async def test_an_empty_list_is_still_a_list_in_json(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    orchestrator.vms.clear()
+    assert (await vmshepherd("vm", "list", "-o", "json")).json["vms"] == []
+    ran = await vmshepherd("vm", "list")
+    assert (ran.code, ran.out, ran.err) == (0, "", "there is no VM\n")
+
+
+async def test_one_preset_is_shown_with_its_vms(vmshepherd: Command) -> None:
+    ran = await vmshepherd("preset", "show", "web")
+    assert "declared  3" in ran.out
+    assert "vm-3" in ran.out
+    told = (await vmshepherd("preset", "show", "web", "-o", "json")).json
+    assert told["preset"]["name"] == "web"
+    assert len(told["vms"]) == 3
+
+
+async def test_what_does_not_exist_is_one_sentence_and_exit_code_3(vmshepherd: Command) -> None:
+    ran = await vmshepherd("preset", "show", "wbe")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err == "there is no preset 'wbe'; the nearest is 'web'\n"
+    assert (await vmshepherd("vm", "show", "vm-9")).code == 3
+
+
+async def test_nobody_at_the_address_is_exit_code_4_and_how_to_start_the_suite() -> None:
+    ran = await commands_to("127.0.0.1:9")("preset", "list")
+    assert ran.code == 4
+    assert ran.err.startswith("nobody answers at 127.0.0.1:9: start the suite with `vmshepherd up`")
+    assert len(ran.err.splitlines()) == 1
+
+
+async def test_a_service_that_is_away_is_told_in_the_servers_own_words(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    orchestrator.failure = errors.Unavailable("the store is away")
+    ran = await vmshepherd("info")
+    assert (ran.code, ran.err) == (4, "the store is away\n")
+
+
+async def test_a_refusal_is_exit_code_1(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    orchestrator.failure = errors.Refused("it is protected", reason="PROTECTED")
+    ran = await vmshepherd("vm", "terminate", "vm-1", "--preset", "web", "--yes")
+    assert (ran.code, ran.err) == (1, "it is protected\n")
+
+
+async def test_wrong_usage_is_exit_code_2(vmshepherd: Command) -> None:
+    assert (await vmshepherd("preset", "shwo")).code == 2
+    assert (await vmshepherd("vm", "list", "--status", "ill")).code == 2
+    assert (await vmshepherd("preset", "pause", "web", "--for", "soon")).code == 2
+    assert (await vmshepherd("preset", "reconcile", "--approve-count")).code == 2
+
+
+async def test_a_plan_tells_by_its_exit_code_whether_there_are_steps(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    assert (await vmshepherd("preset", "plan", "web", "--detailed-exitcode")).code == 0
+    orchestrator.steps.append(
+        view.PlanStep(action=view.STEP_ACTION_CREATE, reason="MISSING", evidence="2 of 3 there")
+    )
+    ran = await vmshepherd("preset", "plan", "web", "--detailed-exitcode")
+    assert ran.code == 10
+    assert "create  (new)  missing  2 of 3 there" in ran.out
+    assert "not more: one at a time" in ran.out
+    assert (await vmshepherd("preset", "plan", "web")).code == 0
+
+
+async def test_a_pause_names_what_who_why_and_for_how_long(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    ran = await vmshepherd(
+        *("preset", "pause", "web", "--process", "health", "--process", "scale-in"),
+        *("--reason", "a test", "--for", "1h30m"),
+    )
+    assert ran.code == 0
+    [asked] = orchestrator.asked
+    assert list(asked.processes) == [view.PROCESS_HEALTH, view.PROCESS_SCALE_IN]
+    assert asked.actor
+    assert asked.reason == "a test"
+    assert asked.duration.ToTimedelta() == timedelta(minutes=90)
+    assert ran.out.startswith("web is paused: health, scale in by ")
+
+
+async def test_a_resume_says_what_became_of_it(vmshepherd: Command) -> None:
+    assert (await vmshepherd("preset", "resume", "web")).out == "web is managed again\n"
+
+
+async def test_a_reconcile_fails_when_one_of_the_presets_does_not_exist(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    ran = await vmshepherd("preset", "reconcile", "web", "wbe", "--wait", "--approve-count")
+    assert ran.code == 3
+    assert orchestrator.asked[0].wait
+    assert orchestrator.asked[0].approve_count
+    assert (await vmshepherd("preset", "reconcile")).code == 0
+
+
+async def test_vms_are_chosen_by_preset_and_status(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    ran = await vmshepherd("vm", "list", "--preset", "web", "--status", "nearby-shutdown")
+    assert ran.code == 0
+    [asked] = orchestrator.asked
+    assert asked.preset == "web"
+    assert list(asked.statuses) == [view.VM_STATUS_NEARBY_SHUTDOWN]
+
+
+async def test_a_vm_is_not_terminated_without_a_yes(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    ran = await vmshepherd("vm", "terminate", "vm-1")
+    assert ran.code == 2
+    assert "--yes" in ran.err
+    assert not [asked for asked in orchestrator.asked if isinstance(asked, api.TerminateVmRequest)]
+
+
+async def test_a_termination_finds_the_preset_by_itself_and_names_the_person(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    ran = await vmshepherd("vm", "terminate", "vm-2", "--yes", "--force", "--reason", "ill")
+    assert ran.code == 0
+    asked = orchestrator.asked[-1]
+    assert (asked.preset, asked.vm_id, asked.reason, asked.force) == ("web", "vm-2", "ill", True)
+    assert asked.actor
+
+
+async def test_a_vm_that_is_gone_is_explained_from_its_events(vmshepherd: Command) -> None:
+    ran = await vmshepherd("vm", "explain", "vm-0")
+    assert "vm-0 is gone" in ran.out
+    assert "terminate, unhealthy: refused 3 times" in ran.out
+    assert "made 1" in ran.out
+
+
+async def test_events_come_with_the_newest_at_the_bottom(vmshepherd: Command) -> None:
+    ran = await vmshepherd("events", "--limit", "2")
+    assert [line.split()[-1] for line in ran.out.splitlines()[1:]] == ["4", "5"]
+    told = (await vmshepherd("events", "--limit", "2", "-o", "json")).json
+    assert [event["sequence"] for event in told["events"]] == ["4", "5"]
+
+
+async def test_followed_events_go_on_after_a_lost_stream_without_gap_or_repeat(
+    address: str, orchestrator: FakeOrchestrator
+) -> None:
+    process = await started("events", "-f", "-o", "json", "--limit", "1", address=address)
+    assert process.stdout
+    first = json.loads(await process.stdout.readline())
+    orchestrator.events += [Event(event_id=f"e{n}", sequence=n, kind="X") for n in (6, 7)]
+    rest = [json.loads(await process.stdout.readline()) for _ in (1, 2)]
+    assert [event["sequence"] for event in (first, *rest)] == ["5", "6", "7"]
+    process.terminate()
+    await process.communicate()
+    assert orchestrator.watches >= 2
+
+
+async def test_following_ends_quietly_when_its_reader_does(address: str) -> None:
+    command = f"{sys.executable} -m admin events | head -n 1"
+    process = await asyncio.create_subprocess_shell(
+        command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "VMSHEPHERD_ADDRESS": address},
+    )
+    out, err = await process.communicate()
+    assert out.startswith(b"TIME")
+    assert err == b""
+
+
+async def test_info_shows_services_that_do_not_answer_and_a_refused_configuration(
+    vmshepherd: Command,
+) -> None:
+    ran = await vmshepherd("info")
+    assert "suite.yaml:3: nonsense" in ran.out
+    assert "iaas     127.0.0.1:1  unreachable  refused" in ran.out
+
+
+async def test_another_program_at_the_address_is_told(vmshepherd: Command) -> None:
+    async with serve.running([], serve.Listen(address="127.0.0.1:0")) as other:
+        ran = await commands_to(other.address)("preset", "list")
+    assert ran.code == 1
+    assert "is not the orchestrator" in ran.err
+
+
+async def test_help_comes_before_anybody_could_wait_for_it(vmshepherd: Command) -> None:
+    code = "import sys; sys.argv = ['vmshepherd', '--help']; import admin.main as m\n"
+    code += "try: m.main()\nexcept SystemExit: pass\n"
+    code += "heavy = {'grpc', 'google.protobuf', 'pydantic', 'uvloop'} & set(sys.modules)\n"
+    code += "print('HEAVY', sorted(heavy))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert b"HEAVY []" in out
+    assert b"Exit codes" in out
