@@ -514,33 +514,50 @@ def _headers(pairs: Iterable[tuple[str, str]]) -> bytes:
     )
 
 
-async def _stalled_watcher(port: int) -> asyncio.StreamWriter:
-    """A client that watches health and never lets the server send it a byte of the answer."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    no_window = (4).to_bytes(2) + (0).to_bytes(4)
-    headers = _headers(
-        [
+SETTINGS, DATA, HEADERS, GOAWAY = 4, 0, 1, 7
+END_STREAM, END_HEADERS, ACK = 1, 4, 1
+
+
+class Reluctant:
+    """A client that asks, by hand, and takes no byte of the answer but its headers."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def asking(cls, port: int, path: str) -> "Reluctant":
+        client = cls(*await asyncio.open_connection("127.0.0.1", port))
+        headers = _headers([
             (":method", "POST"),
             (":scheme", "http"),
-            (":path", "/grpc.health.v1.Health/Watch"),
+            (":path", path),
             (":authority", "localhost"),
             ("content-type", "application/grpc"),
             ("te", "trailers"),
-        ]
-    )
-    writer.write(
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-        + _frame(4, 0, 0, no_window)
-        + _frame(4, 1, 0, b"")
-        + _frame(1, 4, 1, headers)
-        + _frame(0, 1, 1, b"\x00" * 5)
-    )
-    await writer.drain()
-    while True:  # until the answer's headers: the stream is open, its first message is stuck
-        head = await reader.readexactly(9)
-        await reader.readexactly(int.from_bytes(head[:3]))
-        if head[3] == 1:
-            return writer
+        ])  # fmt: skip
+        client._writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        client.open_window(0)
+        client._writer.write(_frame(SETTINGS, ACK, 0, b""))
+        client._writer.write(_frame(HEADERS, END_HEADERS, 1, headers))
+        client._writer.write(_frame(DATA, END_STREAM, 1, b"\x00" * 5))
+        await client.until(HEADERS)
+        return client
+
+    def open_window(self, size: int) -> None:
+        initial_window_size = (4).to_bytes(2) + size.to_bytes(4)
+        self._writer.write(_frame(SETTINGS, 0, 0, initial_window_size))
+
+    async def until(self, kind: int) -> None:
+        """Read up to the first frame of that kind, itself included."""
+        while True:
+            head = await self._reader.readexactly(9)
+            await self._reader.readexactly(int.from_bytes(head[:3]))
+            if head[3] == kind:
+                return
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 async def test_a_watcher_that_reads_nothing_stops_neither_the_others_nor_the_drain() -> None:
@@ -548,7 +565,7 @@ async def test_a_watcher_that_reads_nothing_stops_neither_the_others_nor_the_dra
         serve.running([], LOOPBACK) as server,
         dial.channel(server.address) as channel,
     ):
-        stalled = await _stalled_watcher(server.port)
+        stalled = await Reluctant.asking(server.port, "/grpc.health.v1.Health/Watch")
         request = HealthCheckRequest(service=health.READINESS)
         watch = dial.listen(health_stub(channel).Watch, request)
         async with asyncio.timeout(20):
@@ -605,6 +622,8 @@ async def test_a_draining_server_takes_on_nothing_new_and_still_says_how_it_is()
         draining = asyncio.create_task(server.drain(LARGE))
         with pytest.raises(errors.Unavailable, match="stopping"):
             await _endlessly_asked(channel)
+        with pytest.raises(errors.Unavailable, match="stopping"):
+            await dial.ask(once(channel), StringValue())
         names = [health.READINESS, health.LIVENESS]
         assert await _statuses(channel, names) == [health.NOT_SERVING, health.SERVING]
         finish.set()
@@ -636,6 +655,17 @@ async def test_two_drains_at_once_end_at_the_shorter_grace() -> None:
         await asyncio.gather(server.drain(LARGE), server.drain(SHORT), server.drain(SHORT))
         with pytest.raises(ShepherdError):
             await call
+
+
+async def test_an_answer_that_leaves_slowly_is_not_cut_off_by_the_drain() -> None:
+    async with serve.running([echo()], LOOPBACK) as server, asyncio.timeout(20):
+        client = await Reluctant.asking(server.port, "/kit_test.Echo/Once")
+        draining = asyncio.create_task(server.drain(LARGE))
+        await client.until(GOAWAY)
+        client.open_window(1000)
+        await client.until(DATA)
+        client.close()
+        await draining
 
 
 async def test_draining_cancels_what_does_not_end_within_its_grace() -> None:
