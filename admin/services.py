@@ -5,7 +5,6 @@ Packages are imported when they are needed: a command for one service needs no o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -23,24 +22,18 @@ PACKAGES: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Service:
-    """What it takes to run one."""
-
-    section: str
-    config: type[Settings]
-    running: Running[Any]
+def settings_of(name: str) -> type[Settings]:
+    """The settings of a service's section."""
+    config: type[Settings] = import_module(f"{PACKAGES[name]}.config").Config
+    return config
 
 
-def load(name: str) -> Service:
-    """A service of ours by its name."""
-    package = PACKAGES[name]
-    config = import_module(f"{package}.config")
-    server = import_module(f"{package}.server")
-    return Service(section=config.SECTION, config=config.Config, running=server.running)
+def running_of(name: str) -> Running[Any]:
+    """What runs a service."""
+    running: Running[Any] = import_module(f"{PACKAGES[name]}.server").running
+    return running
 
 
 def run(name: str, path: Path | None) -> int:
     """Run one service as this process; its exit code."""
-    service = load(name)
-    return entry.run(service.section, service.config, service.running, path=path)
+    return entry.run(name, settings_of(name), running_of(name), path=path)

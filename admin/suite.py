@@ -104,12 +104,12 @@ def pointed(configuration: Configuration, addresses: Mapping[str, str]) -> Confi
 
 @asynccontextmanager
 async def _service(name: str, configuration: Configuration) -> AsyncIterator[Server]:
-    service = services.load(name)
-    parsed = configuration.parse(name, service.config)
+    parsed = configuration.parse(name, services.settings_of(name))
+    running = services.running_of(name)
     async with AsyncExitStack() as stack:
         try:
             server = await stack.enter_async_context(
-                service.running(
+                running(
                     parsed, suite=configuration.suite, clock=SystemClock(), chance=SystemChance()
                 )
             )
@@ -150,7 +150,7 @@ async def _follow(
     configuration: Configuration, addresses: Mapping[str, str], orchestrator: Server
 ) -> None:
     """Only the orchestrator takes new settings while it runs; the others need a restart."""
-    apply = reload.applied_by(orchestrator, FRONT, services.load(FRONT).config)
+    apply = reload.applied_by(orchestrator, FRONT, services.settings_of(FRONT))
 
     async def apply_pointed(newest: Configuration) -> None:
         if apply is not None:
