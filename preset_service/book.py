@@ -50,7 +50,7 @@ class Book:
     @property
     def is_synced(self) -> bool:
         """Whether every source has been read whole: only then is what is not here known absent."""
-        return all(source.synced_time is not None for source in self.sources.values())
+        return not _any_unread(self.sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,16 @@ class _Claim:
         return self.source.name, self.declaration.file
 
 
-def opened(sources: Iterable[Source], last_good: Iterable[Preset]) -> Book:
-    """The book of a new life of the process: nothing is read yet, the last good presets stand."""
+def restocked(book: Book, sources: Iterable[Source]) -> tuple[Book, list[Change]]:
+    """The book with other sources, none of which is read yet: all presets stand until they are.
+
+    Presets whose source is configured no more leave when all others are read, for they may have
+    moved; at once, when there is no source at all.
+    """
     by_name = {source.name: source for source in sources}
-    # A source that was taken out of the configuration takes its presets along.
-    known = {preset.name: preset for preset in last_good if preset.source in by_name}
-    return Book(sources=by_name, presets=known)
+    presets = book.presets if by_name else {}
+    gone = [_removed(preset, by_name) for preset in book.presets.values() if not by_name]
+    return Book(sources=by_name, presets=presets), list(gone)
 
 
 def absorb(
@@ -156,8 +160,8 @@ def _settled(
     sources: Mapping[str, Source],
     now: datetime,
 ) -> Preset | None:
-    if before is not None and sources[before.source].synced_time is None:
-        return before  # its source has not been read in this life: nobody can tell
+    if before is not None and _is_unread(before.source, sources):
+        return before
     rivals = _rivals(claims, before)
     if len(rivals) > 1:
         return _kept(name, rivals[0], before, _twice(rivals))
@@ -166,7 +170,17 @@ def _settled(
     if claims:
         claim = (rivals or claims)[0]
         return _kept(name, claim, before, claim.declaration.findings, moves=not rivals)
+    if before is not None and before.source not in sources and _any_unread(sources):
+        return before
     return None
+
+
+def _is_unread(source: str, sources: Mapping[str, Source]) -> bool:
+    return source in sources and sources[source].synced_time is None
+
+
+def _any_unread(sources: Mapping[str, Source]) -> bool:
+    return any(source.synced_time is None for source in sources.values())
 
 
 def _fresh(
@@ -222,5 +236,6 @@ def _twice(rivals: Sequence[_Claim]) -> tuple[Finding, ...]:
 
 
 def _removed(before: Preset, sources: Mapping[str, Source]) -> Removed:
-    revision = sources[before.source].revision
+    source = sources.get(before.source)
+    revision = source.revision if source else ""
     return Removed(name=before.name, source=before.source, revision=revision)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from preset_service.reading import checked
 from preset_service.schema import Defaults, Name
 from vmshepherd_kit.serve import Listen
 from vmshepherd_kit.settings import Settings
@@ -44,4 +45,4 @@ class Config(Settings):
     sources: Annotated[tuple[SourceConfig, ...], AfterValidator(_unique)] = (
         SourceConfig(name="local", options={"path": "presets.d"}),
     )
-    defaults: Defaults = Defaults()
+    defaults: Annotated[Defaults, AfterValidator(checked)] = Defaults()

@@ -70,14 +70,15 @@ def draft(content: bytes, *, file: str, defaults: Defaults) -> Draft | Rejected:
         return _rejected(e, file, _seeming_name(document.value, file))
 
 
-def check_defaults(defaults: Defaults, where: str) -> None:
-    """Refuse defaults that a preset could not have written either; `settings.Invalid`."""
-    found = [
-        settings.Finding(".".join(map(str, (where, *path))), message, near, path)
+def checked(defaults: Defaults) -> Defaults:
+    """Defaults that any preset could have written itself; ValueError otherwise."""
+    faults = [
+        f"{'.'.join(map(str, path))}: {message}" + (f"; did you mean {near!r}?" if near else "")
         for path, message, near in _faults(defaults)
     ]
-    if found:
-        raise settings.Invalid(found)
+    if faults:
+        raise ValueError("; ".join(faults))
+    return defaults
 
 
 def unreadable(problem: str, *, file: str) -> Rejected:

@@ -6,7 +6,7 @@ Nothing is decided here.  Every method can be called without a server, with any 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from preset_service import book, convert
 from preset_service.book import Declaration
 from preset_service.domain import MAX_TEXT_BYTES, Finding, Preset
 from preset_service.fingerprint import spec_hash
-from preset_service.shelf import Shelf
+from preset_service.library import Library
 from preset_service.sync import Sync
 from vmshepherd.preset.v1 import preset_pb2 as pb
 from vmshepherd.preset.v1 import preset_service_pb2 as service_pb
@@ -36,11 +36,10 @@ Context = Any
 
 
 class PresetServicer(PresetServiceServicer):
-    """Answers from the shelf; `syncs` are its sources, in the order of the configuration."""
+    """Answers from the library."""
 
-    def __init__(self, shelf: Shelf, syncs: Mapping[str, Sync]) -> None:
-        self._shelf = shelf
-        self._syncs = syncs
+    def __init__(self, library: Library) -> None:
+        self._library = library
 
     async def ListPresets(
         self, request: service_pb.ListPresetsRequest, context: Context
@@ -48,7 +47,7 @@ class PresetServicer(PresetServiceServicer):
         """All presets in order of their names."""
         size = pages.clamp(request.page_size, default=_PAGE, maximum=_PAGE)
         after = _after(request.page_token)
-        presets = self._shelf.book.presets
+        presets = self._library.shelf.book.presets
         names = sorted(name for name in presets if name > after)
         found = convert.page((presets[name] for name in names), size)
         token = pages.encode({"after": found[-1].name}) if len(found) < len(names) else ""
@@ -60,7 +59,7 @@ class PresetServicer(PresetServiceServicer):
         """One preset by its name."""
         if not request.name:
             raise _missing("name")
-        found = self._shelf.book.presets.get(request.name)
+        found = self._library.shelf.book.presets.get(request.name)
         if found is None:
             raise NotFound(f"no source declares a preset {request.name!r}", preset=request.name)
         return service_pb.GetPresetResponse(preset=convert.preset(found))
@@ -69,7 +68,7 @@ class PresetServicer(PresetServiceServicer):
         self, request: service_pb.WatchPresetsRequest, context: Context
     ) -> AsyncIterator[service_pb.WatchPresetsResponse]:
         """The snapshot or what came after the token, then every change, each with a bookmark."""
-        feed = self._shelf.feed
+        feed = self._library.shelf.feed
         if request.resume_token:
             batch = feed.since(feed.position_of(request.resume_token))
         else:
@@ -107,7 +106,7 @@ class PresetServicer(PresetServiceServicer):
     ) -> service_pb.ListSourcesResponse:
         """Every source in order of the configuration."""
         size = pages.clamp(request.page_size, default=_PAGE, maximum=_PAGE)
-        names = list(self._syncs)
+        names = list(self._library.syncs)
         after = _after(request.page_token)
         start = names.index(after) + 1 if after in names else 0
         shown = names[start : start + size]
@@ -121,7 +120,7 @@ class PresetServicer(PresetServiceServicer):
         """Read sources now, side by side."""
         if len(request.names) > _MOST_NAMES:
             raise _wrong("names", f"must not be more than {_MOST_NAMES}")
-        names = list(request.names) or list(self._syncs)
+        names = list(request.names) or list(self._library.syncs)
         errors = await asyncio.gather(*(self._refreshed(name) for name in dict.fromkeys(names)))
         by_name = dict(zip(dict.fromkeys(names), errors, strict=True))
         return service_pb.RefreshSourcesResponse(
@@ -129,36 +128,36 @@ class PresetServicer(PresetServiceServicer):
         )
 
     async def _refreshed(self, name: str) -> ShepherdError | None:
-        if name not in self._syncs:
+        if name not in self._library.syncs:
             return NotFound(f"there is no source {name!r}", source=name)
         try:
-            await self._syncs[name].once()
+            await self._library.syncs[name].once()
         except ShepherdError as e:
             return e
         return None
 
     def _result(self, name: str, error: ShepherdError | None) -> service_pb.RefreshSourceResult:
         result = service_pb.RefreshSourceResult(status=status.to_proto(error))
-        if name in self._syncs:
+        if name in self._library.syncs:
             result.source.CopyFrom(self._source(name))
         return result
 
     def _source(self, name: str) -> pb.Source:
-        known = self._shelf.book
+        known = self._library.shelf.book
         count = sum(preset.source == name for preset in known.presets.values())
         return convert.source(
             known.sources[name], presets=count, wrong=book.findings_of(known, name)
         )
 
     def _sync_for(self, source: str) -> Sync:
-        name = source or next(iter(self._syncs), "")
-        if name not in self._syncs:
+        name = source or next(iter(self._library.syncs), "")
+        if name not in self._library.syncs:
             raise _wrong("source", f"there is no source {name!r}")
-        return self._syncs[name]
+        return self._library.syncs[name]
 
     def _taken(self, declaration: Declaration, source: str) -> list[Finding]:
         """A name that another file holds could not be used; without a file, nobody can tell."""
-        holder = self._shelf.book.presets.get(declaration.name or "")
+        holder = self._library.shelf.book.presets.get(declaration.name or "")
         if not declaration.file or holder is None:
             return []
         if (holder.source, holder.file) == (source, declaration.file):

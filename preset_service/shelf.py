@@ -23,19 +23,17 @@ _log = log.get("preset")
 class Shelf:
     """The presets as they are known now."""
 
-    def __init__(
-        self,
-        sources: Iterable[Source],
-        *,
-        last_good: Sequence[Preset] = (),
-        life: str,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, last_good: Iterable[Preset], *, life: str, clock: Clock) -> None:
         self._clock = clock
         self._unsaved = asyncio.Event()
-        self.book: Book = book.opened(sources, last_good)
+        self.book = Book(presets={preset.name: preset for preset in last_good})
         self.feed = Feed(life)
-        self.feed.publish(list(self.book.presets.values()), is_synced=self.book.is_synced)
+        self.feed.publish(list(self.book.presets.values()), is_synced=False)
+
+    def restock(self, sources: Iterable[Source]) -> None:
+        """Go on with other sources, none of which is read yet."""
+        self.book, changes = book.restocked(self.book, sources)
+        self._publish(changes)
 
     def absorb(self, source: str, *, revision: str, declarations: Sequence[Declaration]) -> None:
         """Take in a source that was read whole."""
@@ -46,11 +44,7 @@ class Shelf:
             declarations=declarations,
             now=self._clock.wall(),
         )
-        self.feed.publish(changes, is_synced=self.book.is_synced)
-        for change in changes:
-            _tell(change)
-        if changes:
-            self._unsaved.set()
+        self._publish(changes)
 
     def unreachable(self, source: str, error: str) -> None:
         """Note that a source cannot be read."""
@@ -67,6 +61,13 @@ class Shelf:
         finally:
             if self._unsaved.is_set():
                 await self._save(last_good)
+
+    def _publish(self, changes: Sequence[Change]) -> None:
+        self.feed.publish(changes, is_synced=self.book.is_synced)
+        for change in changes:
+            _tell(change)
+        if changes:
+            self._unsaved.set()
 
     async def _save(self, last_good: LastGood) -> None:
         self._unsaved.clear()
