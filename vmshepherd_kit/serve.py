@@ -42,7 +42,7 @@ T = TypeVar("T")
 MIB: Final = 1024 * 1024
 
 # Time for the last answers to leave: one that its client does not read would wait for ever.
-_LAST_ANSWERS: Final = timedelta(seconds=1)
+_LAST_ANSWERS: Final = timedelta(seconds=2)
 
 _OPTIONS: Final[list[tuple[str, int]]] = [
     # Two servers on one port would each get half of the calls: the second one must fail to start.

@@ -662,6 +662,7 @@ async def test_an_answer_that_leaves_slowly_is_not_cut_off_by_the_drain() -> Non
         client = await Reluctant.asking(server.port, "/kit_test.Echo/Once")
         draining = asyncio.create_task(server.drain(LARGE))
         await client.until(GOAWAY)
+        await asyncio.wait({draining}, timeout=0.2)
         client.open_window(1000)
         await client.until(DATA)
         client.close()
