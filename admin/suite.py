@@ -23,7 +23,7 @@ from vmshepherd_kit import config_file, entry, reload, serve, settings
 from vmshepherd_kit.clock import SystemChance, SystemClock
 from vmshepherd_kit.config_file import Configuration, Log
 from vmshepherd_kit.errors import ShepherdError
-from vmshepherd_kit.serve import CannotListen, Server
+from vmshepherd_kit.serve import CannotListen, Served
 
 BEHIND: Final = ("runtime", "preset", "iaas", "health")
 FRONT: Final = "orchestrator"
@@ -45,6 +45,8 @@ def run(path: Path | None, *, is_ephemeral: bool) -> int:
         serve.run(up(configuration, is_ephemeral=is_ephemeral))
     except ShepherdError as e:
         return entry.complain(e)
+    except ExceptionGroup as group:
+        return entry.complain(entry.named(group))
     return Exit.OK
 
 
@@ -77,7 +79,7 @@ async def up(configuration: Configuration, *, is_ephemeral: bool) -> None:
 
 
 @asynccontextmanager
-async def behind(configuration: Configuration) -> AsyncIterator[dict[str, Server]]:
+async def behind(configuration: Configuration) -> AsyncIterator[dict[str, Served]]:
     """The services that the orchestrator calls, by their names; they end in reverse order."""
     async with AsyncExitStack() as stack:
         servers = {}
@@ -89,7 +91,7 @@ async def behind(configuration: Configuration) -> AsyncIterator[dict[str, Server
 @asynccontextmanager
 async def in_front(
     configuration: Configuration, addresses: Mapping[str, str]
-) -> AsyncIterator[Server]:
+) -> AsyncIterator[Served]:
     """The orchestrator, calling the services at these addresses whatever the file says."""
     async with _service(FRONT, pointed(configuration, addresses)) as server:
         yield server
@@ -103,7 +105,7 @@ def pointed(configuration: Configuration, addresses: Mapping[str, str]) -> Confi
 
 
 @asynccontextmanager
-async def _service(name: str, configuration: Configuration) -> AsyncIterator[Server]:
+async def _service(name: str, configuration: Configuration) -> AsyncIterator[Served]:
     parsed = configuration.parse(name, services.settings_of(name))
     running = services.running_of(name)
     async with AsyncExitStack() as stack:
@@ -128,7 +130,7 @@ async def _until_signal(
     *,
     configuration: Configuration,
     addresses: Mapping[str, str],
-    orchestrator: Server,
+    orchestrator: Served,
     screen: live.Screen,
 ) -> None:
     """Show what happens and follow the file, until somebody wants the end."""
@@ -147,7 +149,7 @@ async def _until_signal(
 
 
 async def _follow(
-    configuration: Configuration, addresses: Mapping[str, str], orchestrator: Server
+    configuration: Configuration, addresses: Mapping[str, str], orchestrator: Served
 ) -> None:
     """Only the orchestrator takes new settings while it runs; the others need a restart."""
     apply = reload.applied_by(orchestrator, FRONT, services.settings_of(FRONT))

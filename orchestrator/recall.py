@@ -39,7 +39,7 @@ def recall(plan: Plan, outcomes: Sequence[Outcome], *, spec: Spec, now: datetime
     intents = tuple(
         kept
         for intent in memory.intents
-        if (kept := _intent_after(intent, creates.get(intent.request_id))) is not None
+        if (kept := _intent_after(intent, creates.get(intent.request_id), now)) is not None
     )
     vms = {vm_id: _vm_after(vm, terminations.get(vm_id), now) for vm_id, vm in memory.vms.items()}
     backoff = _backoff_after(memory.backoff, list(creates.values()), spec, now)
@@ -64,25 +64,36 @@ def restarted(memory: Memory, now: datetime) -> Memory:
     Times were read from another clock, and nobody watched meanwhile.
     """
     intents = tuple(
-        replace(intent, sent_at=now) if intent.sent_at else intent for intent in memory.intents
+        intent if intent.phase is IntentPhase.PLANNED else replace(intent, sent_at=now)
+        for intent in memory.intents
     )
     backoff = replace(memory.backoff, until=None) if memory.backoff.failures else Backoff()
     vms: dict[VmId, VmMemory] = {
         vm_id: VmMemory(
-            first_seen=now, was_healthy=vm.was_healthy, boot_failure_counted=vm.boot_failure_counted
+            first_seen=now,
+            was_healthy=vm.was_healthy,
+            # What was sent away stays sent away: it must not count as one of the group again.
+            terminating_since=now if vm.terminating_since else None,
+            terminate_failed_at=now if vm.is_doubtful else None,
+            boot_failure_counted=vm.boot_failure_counted,
         )
         for vm_id, vm in memory.vms.items()
     }
     return replace(memory, intents=intents, backoff=backoff, vms=vms, breaker_since=None)
 
 
-def _intent_after(intent: Intent, outcome: Outcome | None) -> Intent | None:
-    if outcome is None or outcome.fate is Fate.UNKNOWN:
+def _intent_after(intent: Intent, outcome: Outcome | None, now: datetime) -> Intent | None:
+    if outcome is None:
         return intent
+    if outcome.fate is Fate.UNKNOWN:
+        # From now on, not from before the call: it may have been carried out at any time between.
+        return replace(intent, phase=IntentPhase.SENT, sent_at=now)
     if outcome.fate is Fate.DONE:
         return replace(intent, phase=IntentPhase.CONFIRMED, vm_id=outcome.vm_id)
-    # Surely not made. Never sent at all, or refused: either way nothing is on its way.
-    return None
+    if outcome.fate is Fate.UNTRIED:
+        return None if intent.phase is IntentPhase.PLANNED else intent
+    # A refusal of this time (out of reach, throttled, no quota) says nothing about the time before.
+    return intent if intent.attempts > 1 else None
 
 
 def _vm_after(vm: VmMemory, outcome: Outcome | None, now: datetime) -> VmMemory:
@@ -90,7 +101,10 @@ def _vm_after(vm: VmMemory, outcome: Outcome | None, now: datetime) -> VmMemory:
         return vm
     if outcome.fate is Fate.DONE:
         return replace(vm, terminating_since=now, terminate_failed_at=None)
-    return replace(vm, terminate_failed_at=now)
+    accepted = vm.terminating_since if vm.is_terminating else None
+    if outcome.fate is Fate.UNKNOWN:
+        return replace(vm, terminating_since=accepted or now, terminate_failed_at=now)
+    return replace(vm, terminating_since=accepted, terminate_failed_at=now)
 
 
 def _backoff_after(

@@ -11,7 +11,8 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from vmshepherd.orchestrator.v1 import record_pb2 as pb, view_pb2
+from vmshepherd.orchestrator.v1 import record_pb2 as pb
+from vmshepherd.orchestrator.v1 import view_pb2
 from vmshepherd_kit.errors import Refused
 from vmshepherd_kit.stamps import from_timestamp, to_timestamp
 

@@ -36,7 +36,7 @@ class Running(Protocol[Config_contra]):
 
     def __call__(
         self, config: Config_contra, /, *, suite: Suite, clock: Clock, chance: Chance
-    ) -> AbstractAsyncContextManager[serve.Server]:
+    ) -> AbstractAsyncContextManager[serve.Served]:
         """Serve within the block; all that it opened is closed behind it."""
         ...
 
@@ -57,6 +57,8 @@ def run(section: str, config: type[Config], running: Running[Config], *, path: P
         serve.run(serve_one(section, configuration, config=config, running=running))
     except ShepherdError as e:
         return complain(e)
+    except ExceptionGroup as group:
+        return complain(named(group))
     return OK
 
 
@@ -91,6 +93,20 @@ async def serve_one(
 def set_log(chosen: Log) -> None:
     """Send this process's log where the configuration wants it."""
     log.setup(chosen.level, chosen.format)
+
+
+def named(group: ExceptionGroup[Exception]) -> ShepherdError:
+    """The first error in a group that names what went wrong; the group itself when it holds a bug.
+
+    An error that passes through a TaskGroup leaves it within a group.
+    """
+    ours, bugs = group.split(ShepherdError)
+    if ours is None or bugs is not None:
+        raise group
+    first: ShepherdError | ExceptionGroup[ShepherdError] = ours
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    return first
 
 
 def complain(error: ShepherdError) -> int:

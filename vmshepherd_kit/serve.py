@@ -15,7 +15,7 @@ import socket
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import grpc
 import uvloop
@@ -85,6 +85,23 @@ class CannotListen(Refused):
     """The address cannot be listened on; the message says why and the way out."""
 
     reason = "CANNOT_LISTEN"
+
+
+class Served(Protocol):
+    """What runs and can be ended politely: a server, or something around one."""
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as host:port."""
+        ...
+
+    async def drain(self, grace: timedelta) -> None:
+        """End, letting calls finish for that long."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait until it has ended."""
+        ...
 
 
 class Server:
@@ -177,7 +194,7 @@ async def running(
         await server.drain(timedelta(0))
 
 
-async def until_stopped(server: Server, grace: timedelta) -> None:
+async def until_stopped(server: Served, grace: timedelta) -> None:
     """Wait for SIGTERM or SIGINT, or for the server's own end; then drain.
 
     A second signal cuts the grace short.

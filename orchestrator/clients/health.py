@@ -47,6 +47,11 @@ class Health:
         self._clock = clock
         self._batches: dict[bytes, Batch[Sequence[Target], dict[str, Probe]]] = {}
 
+    async def checks(self) -> list[str]:
+        """Names of the installed checks."""
+        answer = await dial.ask(self._stub.ListChecks, pb.ListChecksRequest())
+        return [check.name for check in answer.checks]
+
     async def probe(self, check: pb.Check, targets: Sequence[Target]) -> dict[str, Probe]:
         """What a check says of targets, by VM id.  BadRequest when its options are wrong."""
         key = check.SerializeToString(deterministic=True)

@@ -12,7 +12,8 @@ from datetime import timedelta
 
 import grpc
 
-from vmshepherd.iaas.v1 import iaas_service_pb2 as pb, vm_pb2
+from vmshepherd.iaas.v1 import iaas_service_pb2 as pb
+from vmshepherd.iaas.v1 import vm_pb2
 from vmshepherd.iaas.v1.iaas_service_pb2_grpc import IaasServiceStub
 from vmshepherd_kit import dial, stamps, status
 from vmshepherd_kit.clock import Clock
@@ -197,7 +198,7 @@ class _Calls:
             for name in presets
         ]
 
-    async def get(self, vm_ids: Sequence[VmId]) -> Sequence[Vm | None | ShepherdError]:
+    async def get(self, vm_ids: Sequence[VmId]) -> Sequence[Vm | ShepherdError | None]:
         request = pb.GetVmsRequest(provider=self.provider, vm_ids=vm_ids)
         answer = await dial.ask(self.stub.GetVms, request, deadline=LIST_DEADLINE)
         return [_reading(result) for result in answer.results]
@@ -245,7 +246,7 @@ def _shortest(mutations: Iterable[Mutation]) -> timedelta:
     return min(each.deadline for each in mutations)
 
 
-def _reading(result: pb.VmResult) -> Vm | None | ShepherdError:
+def _reading(result: pb.VmResult) -> Vm | ShepherdError | None:
     error = status.from_proto(result.status)
     if isinstance(error, NotFound):
         return None

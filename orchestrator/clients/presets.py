@@ -17,7 +17,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from vmshepherd.health.v1 import health_service_pb2
 from vmshepherd.iaas.v1 import vm_pb2
-from vmshepherd.preset.v1 import preset_pb2, preset_service_pb2 as pb
+from vmshepherd.preset.v1 import preset_pb2
+from vmshepherd.preset.v1 import preset_service_pb2 as pb
 from vmshepherd.preset.v1.preset_service_pb2_grpc import PresetServiceStub
 from vmshepherd_kit import dial, log, stamps
 from vmshepherd_kit.clock import Clock
@@ -131,7 +132,7 @@ def declared(message: preset_pb2.Preset) -> Declared:
         provider=spec.provider,
         vm_spec=_vm_spec(spec),
         check=_check_message(spec),
-        interval=interval if interval else None,
+        interval=interval or None,
     )
 
 

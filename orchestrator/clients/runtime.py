@@ -12,7 +12,8 @@ from datetime import timedelta
 
 import grpc
 
-from vmshepherd.runtime.v1 import event_pb2, runtime_service_pb2 as pb
+from vmshepherd.runtime.v1 import event_pb2
+from vmshepherd.runtime.v1 import runtime_service_pb2 as pb
 from vmshepherd.runtime.v1.runtime_service_pb2_grpc import RuntimeServiceStub
 from vmshepherd_kit import dial, stamps, status
 from vmshepherd_kit.clock import Clock
@@ -158,7 +159,7 @@ class Runtime:
         answer = await dial.ask(self._stub.TryLock, request)
         return [_lock_result(result) for result in answer.results]
 
-    async def _get_states(self, names: Sequence[str]) -> Sequence[pb.State | None | ShepherdError]:
+    async def _get_states(self, names: Sequence[str]) -> Sequence[pb.State | ShepherdError | None]:
         answer = await dial.ask(self._stub.GetStates, pb.GetStatesRequest(names=names))
         return [_state_result(result) for result in answer.results]
 
@@ -195,7 +196,7 @@ def _lock_result(result: pb.LockResult) -> int | Held | ShepherdError:
     return Internal(f"the runtime service said neither whose the lock {result.name} is")
 
 
-def _state_result(result: pb.StateResult) -> pb.State | None | ShepherdError:
+def _state_result(result: pb.StateResult) -> pb.State | ShepherdError | None:
     error = status.from_proto(result.status)
     if isinstance(error, NotFound):
         return None

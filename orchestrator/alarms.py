@@ -1,0 +1,81 @@
+"""What wakes presets before their time: changes of VMs, and wishes that other replicas took.
+
+Wake-ups only save time: every cycle observes afresh, and what is lost here is seen at the next
+regular look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import aclosing
+from datetime import timedelta
+
+from vmshepherd.iaas.v1 import iaas_service_pb2 as iaas_pb
+from vmshepherd.runtime.v1 import runtime_service_pb2 as runtime_pb
+from vmshepherd_kit import log
+from vmshepherd_kit.clock import Clock
+from vmshepherd_kit.errors import ResumeTokenTooOld, ShepherdError, Unsupported
+
+from .clients.iaas import Iaas
+from .clients.runtime import Runtime
+from .model import PresetName
+from .schedule import Schedule
+
+RETRY_AFTER = timedelta(seconds=1)
+WISHES = ("PRESET_PAUSED", "PRESET_RESUMED", "TERMINATION_WISHED", "COUNT_APPROVED")
+
+_log = log.get("alarms")
+
+
+async def on_vms(iaas: Iaas, schedule: Schedule, *, clock: Clock) -> None:
+    """Wake presets whose VMs change, at every provider that tells."""
+    while True:
+        try:
+            await iaas.discover()
+            break
+        except ShepherdError as e:
+            _log.warning("iaas services cannot be asked", error=e.message)
+            await clock.sleep(RETRY_AFTER)
+    async with asyncio.TaskGroup() as group:
+        for provider in iaas.watched():
+            group.create_task(_on_provider(provider, iaas, schedule, clock=clock))
+
+
+async def on_wishes(runtime: Runtime, schedule: Schedule, *, clock: Clock) -> None:
+    """Wake presets for which somebody asked something, at whatever replica."""
+    request = runtime_pb.WatchEventsRequest()
+    request.filter.kinds.extend(WISHES)
+    while True:
+        try:
+            async with aclosing(runtime.watch_events(request)) as stream:
+                async for chunk in stream:
+                    request.after_sequence = chunk.sequence
+                    schedule.wake(PresetName(event.preset) for event in chunk.events)
+        except ResumeTokenTooOld:
+            request.ClearField("after_sequence")
+        except ShepherdError as e:
+            _log.debug("events are not being watched", error=e.message)
+        await clock.sleep(RETRY_AFTER)
+
+
+async def _on_provider(provider: str, iaas: Iaas, schedule: Schedule, *, clock: Clock) -> None:
+    while True:
+        try:
+            async with aclosing(iaas.watch(provider)) as stream:
+                async for event in stream:
+                    schedule.wake(set(_presets(event)))
+        except Unsupported:
+            return
+        except ShepherdError as e:
+            _log.debug("VMs are not being watched", provider=provider, error=e.message)
+        await clock.sleep(RETRY_AFTER)
+        # Whatever happened meanwhile was not told.
+        schedule.wake_all()
+
+
+def _presets(event: iaas_pb.WatchVmsResponse) -> Iterable[PresetName]:
+    for vm in event.changed.vms:
+        yield PresetName(vm.marker.preset)
+    for gone in event.gone.vms:
+        yield PresetName(gone.preset)

@@ -1,0 +1,148 @@
+"""What this replica knows of every preset at present: for the admin API, and for who decides next.
+
+Values only, written by the cycle, read by the servicer. What other replicas hold is read from the
+store instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from .health import is_failing
+from .model import Fleet, Judged, Plan, PresetName, Refusal, VmId, VmState, VmStatus
+
+# How long what one preset saw of the prober counts in the judgement of the others.
+FLEET_WINDOW = timedelta(minutes=10)
+
+
+class Phase(Enum):
+    """What a preset is up to."""
+
+    WAITING = auto()
+    STEADY = auto()
+    CONVERGING = auto()
+    BLOCKED = auto()
+    PAUSED = auto()
+    UNMANAGED = auto()
+    REMOVED = auto()
+    ELSEWHERE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A refusal, with since when it stands."""
+
+    code: str
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What is known of one preset."""
+
+    phase: Phase = Phase.WAITING
+    conditions: tuple[Condition, ...] = ()
+    judged: tuple[Judged, ...] = ()
+    since: Mapping[VmId, tuple[VmStatus, datetime]] = field(default_factory=dict)
+    plan: Plan | None = None
+    provider: str = ""
+    fencing_token: int | None = None
+    holder: str = ""
+    ended: datetime | None = None
+    lasted: timedelta | None = None
+    next_look: datetime | None = None
+    probe_messages: Mapping[VmId, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def statuses(self) -> Mapping[VmId, VmStatus]:
+        """Every VM's status."""
+        return {judged.vm.vm_id: judged.status for judged in self.judged}
+
+    @property
+    def fingerprint(self) -> object:
+        """Differs when something differs that is worth storing."""
+        vms = tuple((judged.vm.vm_id, judged.status, judged.vm.addresses) for judged in self.judged)
+        return self.phase, vms, tuple((each.code, each.since) for each in self.conditions)
+
+
+class Board:
+    """Everything that is known, by preset."""
+
+    def __init__(self) -> None:
+        self._shown: dict[PresetName, Shown] = {}
+        self._fleet: dict[PresetName, tuple[datetime, Fleet]] = {}
+        self._total = Fleet()
+
+    def get(self, preset: PresetName) -> Shown | None:
+        """What is known of a preset; None before its first cycle here."""
+        return self._shown.get(preset)
+
+    def show(self, preset: PresetName, shown: Shown) -> None:
+        """Replace what is known."""
+        self._shown[preset] = shown
+
+    def forget(self, preset: PresetName) -> None:
+        """Nothing is known any more."""
+        self._shown.pop(preset, None)
+        self._count(preset, None)
+
+    def count_probed(self, preset: PresetName, judged: Iterable[Judged], *, now: datetime) -> None:
+        """Remember how many VMs of a preset the prober saw, and how many it condemns."""
+        running = [each for each in judged if each.vm.state is VmState.RUNNING]
+        failing = sum(1 for each in running if is_failing(each))
+        self._count(preset, (now, Fleet(failing=failing, probed=len(running))))
+        # Oldest first, since every count is put at the end: what is too old stands in front.
+        while self._fleet:
+            oldest = next(iter(self._fleet))
+            if now - self._fleet[oldest][0] <= FLEET_WINDOW:
+                break
+            self._count(oldest, None)
+
+    def fleet(self) -> Fleet:
+        """What the prober says of all presets together."""
+        return self._total
+
+    def _count(self, preset: PresetName, entry: tuple[datetime, Fleet] | None) -> None:
+        was = self._fleet.pop(preset, None)
+        for sign, each in ((-1, was), (1, entry)):
+            if each is not None:
+                self._total = Fleet(
+                    failing=self._total.failing + sign * each[1].failing,
+                    probed=self._total.probed + sign * each[1].probed,
+                )
+        if entry is not None:
+            self._fleet[preset] = entry
+
+
+def carried(
+    before: Iterable[Condition], refusals: Iterable[Refusal], *, now: datetime
+) -> tuple[Condition, ...]:
+    """Conditions with the time since which they stand; one a code."""
+    since = {each.code: each.since for each in before}
+    latest = {each.code: each for each in refusals}
+    return tuple(
+        Condition(each.code, each.message, since.get(each.code, now)) for each in latest.values()
+    )
+
+
+def since_when(
+    before: Mapping[VmId, tuple[VmStatus, datetime]], judged: Iterable[Judged], *, now: datetime
+) -> Mapping[VmId, tuple[VmStatus, datetime]]:
+    """Since when each VM has its status."""
+    found: dict[VmId, tuple[VmStatus, datetime]] = {}
+    for each in judged:
+        was = before.get(each.vm.vm_id)
+        kept = was is not None and was[0] is each.status
+        found[each.vm.vm_id] = was if kept and was else (each.status, now)
+    return found
+
+
+def failed(shown: Shown | None, code: str, message: str, *, now: datetime) -> Shown:
+    """The same preset after a cycle that could not be completed."""
+    shown = shown or Shown()
+    conditions = carried(shown.conditions, [Refusal(code, message)], now=now)
+    return replace(shown, phase=Phase.BLOCKED, conditions=conditions, ended=now)

@@ -1,0 +1,272 @@
+"""One look at one preset: lock -> observe -> decide -> act -> recall.
+
+Level-triggered: every cycle observes afresh, so a lost event costs time and a crash anywhere is
+healed by the next one. A cycle never raises: what keeps it from ending well becomes a condition of
+its preset, and other presets do not notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from vmshepherd_kit import log
+from vmshepherd_kit.errors import ShepherdError, StaleFencingToken
+
+from . import views
+from .act import Hands, Order, act
+from .archive import Archive
+from .authority import Authority
+from .board import Board, Phase, Shown, carried, failed, since_when
+from .clients.health import Health
+from .clients.presets import Declared, Presets
+from .clients.runtime import Held
+from .config import Config
+from .decide import decide
+from .desk import Desk
+from .model import (
+    Fate,
+    Memory,
+    Outcome,
+    Plan,
+    PresetName,
+    Refusal,
+    Spec,
+    Terminate,
+    VmId,
+    Wishes,
+)
+from .narrate import changes, conditions, report
+from .observe import Known, Seen, observe
+from .recall import recall
+
+# How often a preset is looked at whose cycle cannot be completed.
+RETRY_AFTER = timedelta(seconds=2)
+
+_log = log.get("cycle")
+
+
+@dataclass(slots=True, kw_only=True)
+class Cycles:
+    """Everything that a cycle needs; one for all presets."""
+
+    config: Config
+    presets: Presets
+    authority: Authority
+    archive: Archive
+    desk: Desk
+    health: Health
+    hands: Hands
+    board: Board
+
+    async def run(self, name: PresetName) -> timedelta | None:
+        """One cycle; when to look again, None when the preset is no longer declared."""
+        declared = self.presets.get(name)
+        if declared is None and not self.presets.is_synced:
+            return RETRY_AFTER
+        if declared is None:
+            await self._let_go(name)
+            return None
+        if declared.spec is None:
+            self._cannot(name, "NEVER_READ", "its file has never been read successfully")
+            return self.config.interval
+        try:
+            return await self._run(name, declared, declared.spec)
+        except StaleFencingToken as e:
+            await self.authority.yield_to(name, e)
+            self._cannot(name, e.reason, e.message)
+        except ShepherdError as e:
+            self._cannot(name, e.reason, e.message)
+        except Exception:
+            _log.exception("cycle failed by a bug", preset=name)
+            self._cannot(name, "INTERNAL", "the cycle failed by a bug; the log has the traceback")
+        return RETRY_AFTER
+
+    async def plan(self, name: PresetName, declared: Declared, spec: Spec) -> tuple[Seen, Plan]:
+        """What a cycle would do now, without doing it."""
+        token = self.authority.token(name) or 0
+        memory = await self.archive.load(name, token) if token else Memory()
+        seen = await self._observe(name, declared, spec, token, memory)
+        return seen, decide(seen.observation)
+
+    async def _run(self, name: PresetName, declared: Declared, spec: Spec) -> timedelta:
+        started = self.hands.clock.elapsed()
+        token = await self.authority.hold(name)
+        if isinstance(token, Held):
+            shown = Shown(phase=Phase.ELSEWHERE, holder=token.owner, ended=self.hands.clock.wall())
+            self.board.show(name, shown)
+            return min(max(token.remaining, self.config.soon), self.config.interval)
+        memory = await self.archive.load(name, token)
+        seen = await self._observe(name, declared, spec, token, memory)
+        plan = decide(seen.observation)
+        order = Order(
+            preset=name,
+            declared=declared,
+            provider=seen.provider,
+            fencing_token=token,
+            plan=plan,
+        )
+        memory, outcomes = await act(order, self.hands, lambda sent: self.archive.keep(name, sent))
+        memory = recall(replace(plan, memory=memory), outcomes, spec=spec, now=self._now())
+        shown = self._judge(name, seen, plan, outcomes, token)
+        shown = replace(shown, lasted=self.hands.clock.elapsed() - started)
+        look = self._next_look(declared, plan, shown)
+        shown = replace(shown, next_look=self._now() + look)
+        await self.archive.keep(
+            name,
+            memory,
+            shown=shown.fingerprint,
+            views=lambda: views.stored(name, declared, shown),
+        )
+        await self._tell(name, plan, outcomes, shown, is_complete=seen.observation.complete)
+        await self._settle_wishes(name, seen.observation.wishes, plan, outcomes)
+        self.board.show(name, shown)
+        return look
+
+    async def _observe(
+        self, name: PresetName, declared: Declared, spec: Spec, token: int, memory: Memory
+    ) -> Seen:
+        known = Known(
+            name=name,
+            spec=spec,
+            declared=declared,
+            fencing_token=token,
+            memory=memory,
+            wishes=await self.desk.wishes(name),
+            fleet=self.board.fleet(),
+        )
+        return await observe(
+            known, iaas=self.hands.iaas, health=self.health, clock=self.hands.clock
+        )
+
+    def _judge(
+        self,
+        name: PresetName,
+        seen: Seen,
+        plan: Plan,
+        outcomes: Sequence[Outcome],
+        token: int,
+    ) -> Shown:
+        """What is to be shown of the preset after this cycle."""
+        now, before = seen.observation.now, self.board.get(name) or Shown()
+        refusals = (*plan.refusals, *seen.notes, *_failures(outcomes))
+        self.board.count_probed(name, plan.judged, now=now)
+        return Shown(
+            phase=_phase(seen.observation.spec, seen.observation.wishes, plan, refusals, now=now),
+            conditions=carried(before.conditions, refusals, now=now),
+            judged=plan.judged,
+            since=since_when(before.since, plan.judged, now=now),
+            plan=plan,
+            provider=seen.provider,
+            fencing_token=token,
+            holder=self.authority.owner,
+            ended=self._now(),
+            probe_messages={
+                vm_id: (probe.verdict.name, probe.message)
+                for vm_id, probe in seen.observation.probes.items()
+            },
+        )
+
+    def _next_look(self, declared: Declared, plan: Plan, shown: Shown) -> timedelta:
+        interval = declared.interval or self.config.interval
+        if not plan.is_settled or shown.phase is Phase.CONVERGING:
+            return min(self.config.soon, interval)
+        return interval
+
+    async def _tell(
+        self,
+        name: PresetName,
+        plan: Plan,
+        outcomes: Sequence[Outcome],
+        shown: Shown,
+        *,
+        is_complete: bool,
+    ) -> None:
+        before = self.board.get(name) or Shown()
+        refusals = [Refusal(each.code, each.message) for each in shown.conditions]
+        tellings = [telling for each in outcomes if (telling := report(each))]
+        tellings += changes(before.statuses, plan, is_complete=is_complete)
+        tellings += conditions((each.code for each in before.conditions), refusals)
+        await self.hands.journal.tell(name, tellings, fencing_token=shown.fencing_token)
+        if plan.steps:
+            _log.info(
+                "cycle acted",
+                preset=name,
+                created=_count(outcomes, Fate.DONE) - _ended(outcomes),
+                terminated=_ended(outcomes),
+                not_done=len(outcomes) - _count(outcomes, Fate.DONE),
+                because="; ".join(each.message for each in refusals) or "as declared",
+            )
+
+    async def _settle_wishes(
+        self, name: PresetName, wishes: Wishes, plan: Plan, outcomes: Sequence[Outcome]
+    ) -> None:
+        """Strike wishes that are fulfilled, or that a gate refused: a person has been told."""
+        present = {judged.vm.vm_id for judged in plan.judged}
+        answered: set[VmId] = {
+            each.step.vm.vm_id
+            for each in outcomes
+            if isinstance(each.step, Terminate) and each.fate in {Fate.DONE, Fate.FAILED}
+        }
+        done = [
+            wish.vm_id
+            for wish in wishes.terminations
+            if wish.vm_id in answered or wish.vm_id not in present
+        ]
+        if done:
+            await self.desk.forget(name, done)
+
+    async def _let_go(self, name: PresetName) -> None:
+        """The preset is not declared any more: its VMs run on, nobody touches them."""
+        shown = self.board.get(name) or Shown()
+        message = "removed from its source: its VMs run on, unmanaged"
+        shown = failed(shown, "PRESET_REMOVED", message, now=self._now())
+        self.board.show(name, replace(shown, phase=Phase.REMOVED, fencing_token=None, holder=""))
+        self.archive.forget(name)
+        try:
+            await self.authority.release(name)
+        except ShepherdError as e:
+            # It ends with the session at the latest.
+            _log.warning("lock of a removed preset was not freed", preset=name, error=e.message)
+
+    def _cannot(self, name: PresetName, code: str, message: str) -> None:
+        before = self.board.get(name)
+        if before is None or code not in {each.code for each in before.conditions}:
+            _log.warning("cycle cannot be completed", preset=name, code=code, error=message)
+        self.board.show(name, failed(before, code, message, now=self._now()))
+
+    def _now(self) -> datetime:
+        return self.hands.clock.wall()
+
+
+def _failures(outcomes: Sequence[Outcome]) -> tuple[Refusal, ...]:
+    return tuple(
+        Refusal(each.reason or each.fate.name, each.message)
+        for each in outcomes
+        if each.fate in {Fate.FAILED, Fate.UNKNOWN}
+    )
+
+
+def _phase(
+    spec: Spec, wishes: Wishes, plan: Plan, refusals: Sequence[Refusal], *, now: datetime
+) -> Phase:
+    pause = wishes.pause
+    if not spec.managed:
+        return Phase.UNMANAGED
+    if pause and not pause.processes and (pause.until is None or pause.until > now):
+        return Phase.PAUSED
+    if plan.steps:
+        return Phase.CONVERGING
+    if refusals:
+        return Phase.BLOCKED
+    return Phase.STEADY if plan.is_settled else Phase.CONVERGING
+
+
+def _count(outcomes: Sequence[Outcome], fate: Fate) -> int:
+    return sum(1 for each in outcomes if each.fate is fate)
+
+
+def _ended(outcomes: Sequence[Outcome]) -> int:
+    done = (each for each in outcomes if each.fate is Fate.DONE)
+    return sum(1 for each in done if isinstance(each.step, Terminate))

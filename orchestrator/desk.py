@@ -1,0 +1,93 @@
+"""What people asked of a preset: written by any replica, read by the holder in each cycle.
+
+Every write happens under a lock of its own (`operator/NAME`), held for that write alone, so that
+two people at two replicas do not overwrite each other. Called by the servicer and the cycle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+from vmshepherd.orchestrator.v1 import record_pb2
+from vmshepherd_kit.clock import Clock
+from vmshepherd_kit.errors import VersionMismatch
+
+from . import records
+from .authority import Authority
+from .clients.runtime import Held, Runtime, Wish, Write
+from .model import PresetName, VmId, Wishes
+
+ATTEMPTS = 20
+PATIENCE = timedelta(milliseconds=50)
+
+Change = Callable[[record_pb2.OperatorRecord], None]
+
+
+class Desk:
+    """The wishes of all presets."""
+
+    def __init__(self, runtime: Runtime, authority: Authority, *, clock: Clock) -> None:
+        self._runtime = runtime
+        self._authority = authority
+        self._clock = clock
+        # The lock in the store is the session's: callers within this replica are kept apart here.
+        self._turn = asyncio.Lock()
+
+    async def wishes(self, preset: PresetName) -> Wishes:
+        """What is wished for now."""
+        return records.wishes_of(await self.read(preset))
+
+    async def read(self, preset: PresetName) -> record_pb2.OperatorRecord:
+        """The record as it stands; an empty one when there is none."""
+        state = await self._runtime.get_state(_name(preset))
+        return records.operator_record(state.value if state else b"")
+
+    async def change(self, preset: PresetName, change: Change) -> record_pb2.OperatorRecord:
+        """Apply a change to the record; the record after it.  VersionMismatch when others do too."""
+        async with self._turn:
+            for _ in range(ATTEMPTS):
+                self._authority.remaining()
+                session_id = self._authority.session_id
+                token = await self._runtime.try_lock(Wish(session_id, _name(preset), 0))
+                if not isinstance(token, Held):
+                    try:
+                        return await self._write(preset, change, session_id, token)
+                    finally:
+                        await self._runtime.unlock(session_id, _name(preset), token)
+                await self._clock.sleep(PATIENCE)
+        raise VersionMismatch(f"others are writing the wishes of preset {preset}: try again")
+
+    async def forget(self, preset: PresetName, vm_ids: Iterable[VmId]) -> None:
+        """Strike wishes that were fulfilled or refused for good."""
+        gone = set(vm_ids)
+
+        def strike(record: record_pb2.OperatorRecord) -> None:
+            kept = [wish for wish in record.terminations if wish.vm_id not in gone]
+            del record.terminations[:]
+            record.terminations.extend(kept)
+
+        await self.change(preset, strike)
+
+    async def _write(
+        self, preset: PresetName, change: Change, session_id: str, token: int
+    ) -> record_pb2.OperatorRecord:
+        state = await self._runtime.get_state(_name(preset))
+        record = records.operator_record(state.value if state else b"")
+        change(record)
+        record.schema_version = records.SCHEMA_VERSION
+        await self._runtime.put_state(
+            Write(
+                session_id=session_id,
+                name=_name(preset),
+                value=record.SerializeToString(deterministic=True),
+                fencing_token=token,
+                expected_version=state.version if state else 0,
+            )
+        )
+        return record
+
+
+def _name(preset: PresetName) -> str:
+    return f"operator/{preset}"

@@ -1,0 +1,134 @@
+"""The state of the suite for `GetInfo`: replicas, owners, the services behind, the configuration.
+
+What cannot be reached is reported as such: asking never fails.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+
+from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as pb
+from vmshepherd.orchestrator.v1 import view_pb2
+from vmshepherd.preset.v1 import preset_pb2
+from vmshepherd.runtime.v1 import runtime_service_pb2
+from vmshepherd_kit.errors import ShepherdError
+from vmshepherd_kit.stamps import to_timestamp
+
+from .authority import lock_name
+from .board import Board, Phase
+from .clients.health import Health
+from .clients.iaas import Iaas
+from .clients.presets import Presets
+from .clients.runtime import Runtime
+from .config import Services
+from .model import PresetName
+
+VERSION = version("vmshepherd")
+_PREFIX = lock_name(PresetName(""))
+
+Asking = Callable[[], Awaitable[object]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Informant:
+    """Gathers what `GetInfo` tells."""
+
+    owner: str
+    suite_id: str
+    started: datetime
+    services: Services
+    presets: Presets
+    board: Board
+    runtime: Runtime
+    iaas: Iaas
+    health: Health
+    config_time: datetime
+    config_error: str = ""
+
+    async def info(self) -> pb.GetInfoResponse:
+        """Everything at once."""
+        return pb.GetInfoResponse(
+            version=VERSION,
+            owner=self.owner,
+            suite_id=self.suite_id,
+            replicas=await self._replicas(),
+            backends=await self._backends(),
+            start_time=to_timestamp(self.started),
+            presets_by_phase=self._phases(),
+            config_time=to_timestamp(self.config_time),
+            config_error=self.config_error,
+        )
+
+    async def source_errors(self) -> list[view_pb2.Condition]:
+        """Errors of sources, and of files that declare no known preset."""
+        try:
+            sources = await self.presets.sources()
+        except ShepherdError as e:
+            return [view_pb2.Condition(code="PRESETS_UNREACHABLE", message=e.message)]
+        known = {f.file for name in self.presets.names() for f in self._findings(name)}
+        errors = [
+            view_pb2.Condition(code="SOURCE_UNREADABLE", message=f"{source.name}: {source.error}")
+            for source in sources
+            if source.error
+        ]
+        return errors + [
+            view_pb2.Condition(
+                code="FILE_REFUSED",
+                message=f"{finding.file}:{finding.line}: {finding.key}: {finding.message}",
+            )
+            for source in sources
+            for finding in source.findings
+            if finding.file not in known
+        ]
+
+    def _findings(self, name: PresetName) -> list[preset_pb2.Finding]:
+        declared = self.presets.get(name)
+        return list(declared.message.findings) if declared else []
+
+    async def _replicas(self) -> list[pb.Replica]:
+        try:
+            sessions, locks = await self.runtime.sessions(), await self.runtime.locks()
+        except ShepherdError:
+            return []
+        return [_replica(session, locks) for session in sessions]
+
+    async def _backends(self) -> list[pb.Backend]:
+        where = self.services
+        return [
+            await _backend("preset", where.preset, self.presets.sources),
+            await _backend("runtime", where.runtime, self.runtime.sessions),
+            await _backend("iaas", ",".join(where.iaas), self.iaas.discover),
+            await _backend("health", where.health, self.health.checks),
+        ]
+
+    def _phases(self) -> dict[str, int]:
+        names = {*self.presets.names(), *self.presets.removed()}
+        shown = (self.board.get(name) for name in names)
+        return dict(Counter((each.phase if each else Phase.WAITING).name for each in shown))
+
+
+def _replica(
+    session: runtime_service_pb2.Session, locks: list[runtime_service_pb2.Lock]
+) -> pb.Replica:
+    return pb.Replica(
+        owner=session.owner,
+        labels=session.labels,
+        age=session.age,
+        presets=sorted(
+            lock.name.removeprefix(_PREFIX)
+            for lock in locks
+            if lock.owner == session.owner and lock.name.startswith(_PREFIX)
+        ),
+    )
+
+
+async def _backend(name: str, address: str, asking: Asking) -> pb.Backend:
+    try:
+        await asking()
+    except ShepherdError as e:
+        return pb.Backend(name=name, address=address, reachable=False, error=e.message)
+    return pb.Backend(name=name, address=address, reachable=True)

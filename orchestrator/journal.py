@@ -1,0 +1,76 @@
+"""Tellings become events in the runtime store, many presets a call.
+
+What must be known before an act is written with `record`, which fails when it cannot be written;
+what only tells of the past is written with `tell`, which never stops a cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vmshepherd.runtime.v1 import event_pb2
+from vmshepherd_kit import log
+from vmshepherd_kit.clock import Chance, Clock
+from vmshepherd_kit.errors import ShepherdError
+from vmshepherd_kit.stamps import to_timestamp
+
+from .clients.runtime import Runtime
+from .model import PresetName
+from .narrate import Telling, Weight
+
+_WEIGHTS = {
+    Weight.INFO: event_pb2.EVENT_SEVERITY_INFO,
+    Weight.WARNING: event_pb2.EVENT_SEVERITY_WARNING,
+    Weight.ERROR: event_pb2.EVENT_SEVERITY_ERROR,
+}
+
+_log = log.get("journal")
+
+
+class Journal:
+    """Writes events in the name of one actor."""
+
+    def __init__(self, runtime: Runtime, *, actor: str, clock: Clock, chance: Chance) -> None:
+        self._runtime = runtime
+        self._actor = actor
+        self._clock = clock
+        self._chance = chance
+
+    async def record(
+        self,
+        preset: PresetName,
+        tellings: Iterable[Telling],
+        *,
+        fencing_token: int | None = None,
+        actor: str = "",
+    ) -> None:
+        """Write events now.  Raises when they are not stored."""
+        await self._runtime.append(
+            [self._event(preset, each, fencing_token, actor) for each in tellings]
+        )
+
+    async def tell(
+        self, preset: PresetName, tellings: Iterable[Telling], *, fencing_token: int | None = None
+    ) -> None:
+        """Write events if the store takes them; say in the log when it does not."""
+        try:
+            await self.record(preset, tellings, fencing_token=fencing_token)
+        except ShepherdError as e:
+            _log.warning("events were not stored", preset=preset, error=e.message)
+
+    def _event(
+        self, preset: PresetName, telling: Telling, fencing_token: int | None, actor: str
+    ) -> event_pb2.Event:
+        return event_pb2.Event(
+            event_id=self._chance.uuid(),
+            time=to_timestamp(self._clock.wall()),
+            preset=preset,
+            vm_id=telling.vm_id,
+            kind=telling.kind,
+            reason=telling.reason,
+            message=telling.message,
+            actor=actor or self._actor,
+            fencing_token=fencing_token,
+            evidence={key: value for key, value in telling.evidence.items() if value},
+            severity=_WEIGHTS[telling.weight],
+        )

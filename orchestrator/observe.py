@@ -1,0 +1,112 @@
+"""Ask side by side what is, and make one observation of it.
+
+A VM that is remembered and not listed is asked for by id: absence from a list proves nothing. What
+could not be asked makes the observation incomplete, or a verdict UNKNOWN; it is never guessed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from vmshepherd_kit.clock import Clock
+from vmshepherd_kit.errors import ShepherdError
+
+from .clients.health import Health, Target
+from .clients.iaas import Iaas, Listing
+from .clients.presets import Declared
+from .model import (
+    Fleet,
+    Memory,
+    Observation,
+    PresetName,
+    Probe,
+    Refusal,
+    Spec,
+    Vm,
+    VmId,
+    VmState,
+    Wishes,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known before anybody is asked."""
+
+    name: PresetName
+    spec: Spec
+    declared: Declared
+    fencing_token: int
+    memory: Memory
+    wishes: Wishes
+    fleet: Fleet
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An observation, the provider it was made of, and what could not be asked."""
+
+    observation: Observation
+    provider: str
+    notes: tuple[Refusal, ...]
+
+
+async def observe(known: Known, *, iaas: Iaas, health: Health, clock: Clock) -> Seen:
+    """Everything that one decision needs.  Raises when the cloud cannot be listed at all."""
+    provider, cloud = await iaas.cloud(known.declared.provider)
+    listing = await iaas.list_vms(provider, known.name)
+    listing = await _without_gaps(listing, known.memory, provider, iaas)
+    probes, notes = await _probe(listing.vms, known, health)
+    observation = Observation(
+        now=clock.wall(),
+        suite_id=iaas.suite_id,
+        spec=known.spec,
+        fencing_token=known.fencing_token,
+        vms=listing.vms,
+        complete=listing.complete,
+        incomplete_reason=listing.incomplete_reason,
+        probes=probes,
+        memory=known.memory,
+        wishes=known.wishes,
+        fleet=known.fleet,
+        cloud=cloud,
+    )
+    return Seen(observation, provider, notes)
+
+
+async def _without_gaps(listing: Listing, memory: Memory, provider: str, iaas: Iaas) -> Listing:
+    """The listing, with every VM that it should have and lacks read by id."""
+    listed = {vm.vm_id for vm in listing.vms}
+    confirmed = (intent.vm_id for intent in memory.intents if intent.vm_id)
+    missing = sorted({*memory.vms, *confirmed} - listed)
+    if not missing:
+        return listing
+    found = await asyncio.gather(*(_read(iaas, provider, vm_id) for vm_id in missing))
+    errors = [each for each in found if isinstance(each, ShepherdError)]
+    vms = (*listing.vms, *(each for each in found if isinstance(each, Vm)))
+    if errors and listing.complete:
+        why = f"{len(errors)} known VMs are not listed and cannot be read: {errors[0].message}"
+        return Listing(vms, complete=False, incomplete_reason=why)
+    return Listing(vms, listing.complete, listing.incomplete_reason)
+
+
+async def _read(iaas: Iaas, provider: str, vm_id: VmId) -> Vm | ShepherdError | None:
+    try:
+        return await iaas.get_vm(provider, vm_id)
+    except ShepherdError as e:
+        return e
+
+
+async def _probe(
+    vms: Iterable[Vm], known: Known, health: Health
+) -> tuple[Mapping[VmId, Probe], tuple[Refusal, ...]]:
+    targets = [Target(vm.vm_id, vm.addresses) for vm in vms if vm.state is VmState.RUNNING]
+    if known.declared.check is None or not targets:
+        return {}, ()
+    try:
+        probes = await health.probe(known.declared.check, targets)
+    except ShepherdError as e:
+        return {}, (Refusal("CHECK_FAILED", f"the VMs cannot be probed: {e.message}"),)
+    return {VmId(vm_id): probe for vm_id, probe in probes.items()}, ()

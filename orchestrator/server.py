@@ -1,0 +1,244 @@
+"""Composition root of the orchestrator: settings → clients → cycles → schedule → admin API.
+
+The only file that brings the parts together. At its end the API drains, running cycles may finish,
+and the session is closed, so that its locks are free at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import grpc
+
+from vmshepherd.orchestrator.v1.orchestrator_service_pb2 import DESCRIPTOR
+from vmshepherd.orchestrator.v1.orchestrator_service_pb2_grpc import (
+    add_OrchestratorServiceServicer_to_server,
+)
+from vmshepherd_kit import dial, log, serve
+from vmshepherd_kit.clock import Chance, Clock
+from vmshepherd_kit.config_file import Suite
+from vmshepherd_kit.errors import Refused
+
+from . import alarms
+from .act import Hands
+from .archive import Archive
+from .authority import Authority
+from .board import Board
+from .clients.health import Health
+from .clients.iaas import ONCE, Iaas
+from .clients.presets import Presets
+from .clients.runtime import Runtime
+from .config import Config
+from .cycle import Cycles
+from .desk import Desk
+from .info import VERSION, Informant
+from .journal import Journal
+from .overview import Overviews
+from .schedule import Schedule
+from .servicer import OrchestratorServicer, Parts
+
+_log = log.get("orchestrator")
+
+
+@asynccontextmanager
+async def running(
+    config: Config,
+    *,
+    suite: Suite,
+    clock: Clock,
+    chance: Chance,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+) -> AsyncIterator[Running]:
+    """Manage and serve within the block."""
+    owner = f"{socket.gethostname()}/{chance.uuid()[:8]}"
+    async with AsyncExitStack() as stack:
+        channels = await _dialled(config, stack)
+        parts = _assembled(config, channels, owner=owner, suite=suite, clock=clock, chance=chance)
+        await stack.enter_async_context(parts.cycles.authority.kept())
+        await stack.enter_async_context(_background(parts))
+        server = await stack.enter_async_context(
+            serve.running(
+                [_mount(OrchestratorServicer(parts))],
+                config.listen,
+                clock=clock,
+                chance=chance,
+                interceptors=interceptors,
+            )
+        )
+        yield Running(server, parts)
+
+
+class Running:
+    """A running orchestrator: its server, and the settings that it takes while it runs."""
+
+    def __init__(self, server: serve.Server, parts: Parts) -> None:
+        self._server = server
+        self._parts = parts
+
+    @property
+    def address(self) -> str:
+        """Where the admin API listens, as host:port."""
+        return self._server.address
+
+    @property
+    def port(self) -> int:
+        """The port of that address."""
+        return self._server.port
+
+    async def drain(self, grace: timedelta) -> None:
+        """End the admin API politely; managing ends with the block."""
+        await self._server.drain(grace)
+
+    async def wait(self) -> None:
+        """Wait until the server has ended."""
+        await self._server.wait()
+
+    async def reload(self, config: Config) -> None:
+        """Let new settings take force.  Refused as a whole when one of them needs a restart."""
+        stuck = self._parts.cycles.config.needs_restart_for(config)
+        if stuck:
+            raise Refused(f"needs a restart: {', '.join(stuck)}", reason="NEEDS_RESTART")
+        self._parts.cycles.config = config
+        self._parts.cycles.hands = replace(
+            self._parts.cycles.hands, longest=config.mutation_timeout
+        )
+        self._parts.informant.config_time = self._parts.clock.wall()
+        self._parts.informant.config_error = ""
+        self._parts.schedule.wake_all()
+
+    def configuration_refused(self, why: str) -> None:
+        """The newest configuration was refused; the former one stays in force."""
+        self._parts.informant.config_error = why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Channels:
+    preset: grpc.aio.Channel
+    runtime: grpc.aio.Channel
+    iaas: tuple[grpc.aio.Channel, ...]
+    health: grpc.aio.Channel
+
+
+async def _dialled(config: Config, stack: AsyncExitStack) -> _Channels:
+    where = config.services
+    return _Channels(
+        preset=await stack.enter_async_context(dial.channel(where.preset)),
+        runtime=await stack.enter_async_context(dial.channel(where.runtime)),
+        iaas=tuple(
+            [
+                await stack.enter_async_context(dial.channel(address, once=ONCE))
+                for address in where.iaas
+            ]
+        ),
+        health=await stack.enter_async_context(dial.channel(where.health)),
+    )
+
+
+def _assembled(
+    config: Config,
+    channels: _Channels,
+    *,
+    owner: str,
+    suite: Suite,
+    clock: Clock,
+    chance: Chance,
+) -> Parts:
+    runtime = Runtime(channels.runtime, clock=clock)
+    presets = Presets(channels.preset, clock=clock)
+    health = Health(channels.health, clock=clock)
+    journal = Journal(runtime, actor=owner, clock=clock, chance=chance)
+    board = Board()
+
+    def lost() -> None:
+        schedule.cancel_running()
+        archive.forget_all()
+        schedule.wake_all()
+
+    authority = Authority(
+        runtime,
+        owner=owner,
+        timing=config.session,
+        labels={"host": socket.gethostname(), "pid": str(os.getpid()), "version": VERSION},
+        clock=clock,
+        lost=lost,
+    )
+    archive = Archive(runtime, authority, clock=clock)
+    iaas = Iaas(channels.iaas, clock=clock, tokens=authority.tokens)
+    cycles = Cycles(
+        config=config,
+        presets=presets,
+        authority=authority,
+        archive=archive,
+        desk=Desk(runtime, authority, clock=clock),
+        health=health,
+        hands=Hands(
+            iaas=iaas,
+            authority=authority,
+            journal=journal,
+            clock=clock,
+            longest=config.mutation_timeout,
+        ),
+        board=board,
+    )
+    schedule = Schedule(cycles.run, clock=clock)
+    informant = Informant(
+        owner=owner,
+        suite_id=suite.suite_id,
+        started=clock.wall(),
+        services=config.services,
+        presets=presets,
+        board=board,
+        runtime=runtime,
+        iaas=iaas,
+        health=health,
+        config_time=clock.wall(),
+    )
+    return Parts(
+        cycles=cycles,
+        schedule=schedule,
+        overviews=Overviews(presets=presets, board=board, runtime=runtime),
+        runtime=runtime,
+        journal=journal,
+        informant=informant,
+        clock=clock,
+    )
+
+
+@asynccontextmanager
+async def _background(parts: Parts) -> AsyncIterator[None]:
+    """Everything that runs beside the API; an end of any of them is a bug and ends the rest."""
+    cycles, clock = parts.cycles, parts.clock
+    jobs: list[Coroutine[None, None, None]] = [
+        cycles.presets.follow(parts.schedule.wake),
+        parts.schedule.serve(),
+        alarms.on_vms(cycles.hands.iaas, parts.schedule, clock=clock),
+        alarms.on_wishes(parts.runtime, parts.schedule, clock=clock),
+    ]
+    tasks = [asyncio.create_task(job) for job in jobs]
+    for task in tasks:
+        task.add_done_callback(_crashed)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _crashed(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("a part of the orchestrator crashed: restart it", error=repr(error))
+
+
+def _mount(servicer: OrchestratorServicer) -> serve.Mount:
+    return serve.Mount(
+        add=add_OrchestratorServiceServicer_to_server,
+        servicer=servicer,
+        descriptor=DESCRIPTOR.services_by_name["OrchestratorService"],
+    )

@@ -1,0 +1,334 @@
+"""The admin API: one method an RPC, validate → ask → convert. It decides nothing and touches no VM.
+
+What people wish is written down (`desk`) and carried out by the cycle of whoever holds the preset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import grpc
+
+from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as pb
+from vmshepherd.orchestrator.v1 import record_pb2, view_pb2
+from vmshepherd.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceServicer
+from vmshepherd.runtime.v1 import runtime_service_pb2 as runtime_pb
+from vmshepherd_kit import pages, status
+from vmshepherd_kit.clock import Clock
+from vmshepherd_kit.errors import BadRequest, NotFound, Refused, ShepherdError, Violation
+from vmshepherd_kit.stamps import from_duration, to_timestamp
+
+from . import views
+from .board import Phase
+from .clients.presets import Declared
+from .clients.runtime import Runtime
+from .cycle import Cycles
+from .info import Informant
+from .journal import Journal
+from .model import PresetName, Spec
+from .narrate import Telling
+from .overview import Overviews
+from .schedule import Schedule
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Row = TypeVar("Row")
+
+LARGEST_PAGE = 1000
+DEFAULT_PAGE = 100
+MOST_NAMES = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the servicer asks."""
+
+    cycles: Cycles
+    schedule: Schedule
+    overviews: Overviews
+    runtime: Runtime
+    journal: Journal
+    informant: Informant
+    clock: Clock
+
+
+class OrchestratorServicer(OrchestratorServiceServicer):
+    """vmshepherd.orchestrator.v1.OrchestratorService."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._ = parts
+
+    async def ListPresets(
+        self, request: pb.ListPresetsRequest, context: Context
+    ) -> pb.ListPresetsResponse:
+        """Presets in order of names."""
+        found = [each.preset for each in await self._.overviews.all()]
+        page, token = _page(found, request.page_size, request.page_token, lambda view: view.name)
+        errors = await self._.informant.source_errors() if not request.page_token else []
+        return pb.ListPresetsResponse(presets=page, next_page_token=token, source_errors=errors)
+
+    async def GetPreset(
+        self, request: pb.GetPresetRequest, context: Context
+    ) -> pb.GetPresetResponse:
+        """One preset with its VMs."""
+        found = await self._.overviews.get(_required(request.preset, "preset"))
+        return pb.GetPresetResponse(preset=found.preset, vms=found.vms)
+
+    async def PlanPreset(
+        self, request: pb.PlanPresetRequest, context: Context
+    ) -> pb.PlanPresetResponse:
+        """What the next cycle would do."""
+        name, declared, spec = self._declared(_required(request.preset, "preset"))
+        seen, plan = await self._.cycles.plan(name, declared, spec)
+        shown = views.of_plan(plan, seen)
+        message = views.plan_message(plan)
+        message.refusals.extend(views.refusal(each) for each in seen.notes)
+        return pb.PlanPresetResponse(plan=message, vms=views.vm_views(name, declared, shown))
+
+    async def ReconcilePreset(
+        self, request: pb.ReconcilePresetRequest, context: Context
+    ) -> pb.ReconcilePresetResponse:
+        """Look now."""
+        if len(request.presets) > MOST_NAMES:
+            raise _wrong("presets", f"at most {MOST_NAMES} names")
+        if request.approve_count and not (request.presets and request.actor):
+            raise _wrong("approve_count", "needs the names of presets and an actor")
+        names = list(request.presets) or list(self._.cycles.presets.names())
+        if request.approve_count:
+            await asyncio.gather(*(self._approve(name, request.actor) for name in names))
+        known = [name for name in names if self._.cycles.presets.get(PresetName(name))]
+        if request.wait:
+            await asyncio.gather(*(self._.schedule.next_cycle(PresetName(n)) for n in known))
+        else:
+            self._.schedule.wake(PresetName(name) for name in known)
+        results = [self._reconciled(name, is_waiting=request.wait) for name in names]
+        return pb.ReconcilePresetResponse(results=results)
+
+    async def PausePreset(
+        self, request: pb.PausePresetRequest, context: Context
+    ) -> pb.PausePresetResponse:
+        """Stop the work on a preset."""
+        name, _, _ = self._declared(_required(request.preset, "preset"))
+        actor = _required(request.actor, "actor")
+        if view_pb2.PROCESS_UNSPECIFIED in request.processes:
+            raise _wrong("processes", "PROCESS_UNSPECIFIED names no process")
+        pause = self._pause(request, actor)
+
+        def change(record: record_pb2.OperatorRecord) -> None:
+            record.pause.CopyFrom(pause)
+
+        await self._.cycles.desk.change(name, change)
+        what = ", ".join(view_pb2.Process.Name(p)[8:].lower() for p in pause.processes)
+        await self._told(
+            name, "PRESET_PAUSED", f"paused {what or 'everything'}: {pause.reason}", actor
+        )
+        return pb.PausePresetResponse(pause=pause)
+
+    async def ResumePreset(
+        self, request: pb.ResumePresetRequest, context: Context
+    ) -> pb.ResumePresetResponse:
+        """End a pause."""
+        name, _, _ = self._declared(_required(request.preset, "preset"))
+        actor = _required(request.actor, "actor")
+        if not (await self._.cycles.desk.read(name)).HasField("pause"):
+            return pb.ResumePresetResponse(was_paused=False)
+        await self._.cycles.desk.change(name, lambda record: record.ClearField("pause"))
+        await self._told(name, "PRESET_RESUMED", "resumed", actor)
+        return pb.ResumePresetResponse(was_paused=True)
+
+    async def ListVms(self, request: pb.ListVmsRequest, context: Context) -> pb.ListVmsResponse:
+        """VMs in order of preset, then id."""
+        if request.preset:
+            found = [await self._.overviews.get(request.preset)]
+        else:
+            found = await self._.overviews.all()
+        wanted = set(request.statuses)
+        vms = [vm for each in found for vm in each.vms if not wanted or vm.status in wanted]
+        page, token = _page(
+            vms, request.page_size, request.page_token, lambda vm: f"{vm.preset}/{vm.vm_id}"
+        )
+        return pb.ListVmsResponse(vms=page, next_page_token=token)
+
+    async def GetVm(self, request: pb.GetVmRequest, context: Context) -> pb.GetVmResponse:
+        """One VM."""
+        vm = await self._find(_required(request.vm_id, "vm_id"))
+        if vm is None:
+            raise NotFound(f"no preset has a VM {request.vm_id!r}", vm_id=request.vm_id)
+        return pb.GetVmResponse(vm=vm)
+
+    async def TerminateVm(
+        self, request: pb.TerminateVmRequest, context: Context
+    ) -> pb.TerminateVmResponse:
+        """Have a VM destroyed by the next cycle."""
+        name, _, _ = self._declared(_required(request.preset, "preset"))
+        vm_id, actor = _required(request.vm_id, "vm_id"), _required(request.actor, "actor")
+        vm = await self._find(vm_id)
+        if vm is None:
+            return pb.TerminateVmResponse(existed=False)
+        _may_be_terminated(vm, request)
+        wish = record_pb2.TerminationWish(
+            vm_id=vm_id,
+            actor=actor,
+            reason=request.reason,
+            force=request.force,
+            asked_time=to_timestamp(self._.clock.wall()),
+        )
+
+        def change(record: record_pb2.OperatorRecord) -> None:
+            kept = [each for each in record.terminations if each.vm_id != vm_id]
+            del record.terminations[:]
+            record.terminations.extend([*kept, wish])
+
+        await self._.cycles.desk.change(name, change)
+        message = f"{actor} wants it gone: {request.reason or 'no reason given'}"
+        await self._told(name, "TERMINATION_WISHED", message, actor, vm_id=vm_id)
+        return pb.TerminateVmResponse(existed=True)
+
+    async def ExplainVm(
+        self, request: pb.ExplainVmRequest, context: Context
+    ) -> pb.ExplainVmResponse:
+        """Why a VM is, or is not, touched."""
+        vm_id = _required(request.vm_id, "vm_id")
+        vm = await self._find(vm_id)
+        wanted = runtime_pb.ListEventsRequest(page_size=DEFAULT_PAGE)
+        wanted.filter.vm_id = vm_id
+        events = list((await self._.runtime.list_events(wanted)).events)
+        if vm is None and not events:
+            raise NotFound(f"no VM {vm_id!r} was ever seen", vm_id=vm_id)
+        answer = pb.ExplainVmResponse(vm=vm, events=reversed(events))
+        if vm is not None:
+            overview = await self._.overviews.get(vm.preset)
+            answer.conditions.extend(overview.preset.conditions)
+            step = self._step(PresetName(vm.preset), vm_id)
+            if step is not None:
+                answer.step.CopyFrom(step)
+        return answer
+
+    async def ListEvents(
+        self, request: pb.ListEventsRequest, context: Context
+    ) -> pb.ListEventsResponse:
+        """A page of the journal."""
+        answer = await self._.runtime.list_events(
+            runtime_pb.ListEventsRequest(
+                filter=request.filter,
+                ascending=request.ascending,
+                page_size=request.page_size,
+                page_token=request.page_token,
+            )
+        )
+        return pb.ListEventsResponse(events=answer.events, next_page_token=answer.next_page_token)
+
+    async def WatchEvents(
+        self, request: pb.WatchEventsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchEventsResponse]:
+        """The journal as it grows."""
+        after = request.after_sequence if request.HasField("after_sequence") else None
+        wanted = runtime_pb.WatchEventsRequest(filter=request.filter, after_sequence=after)
+        async with aclosing(self._.runtime.watch_events(wanted)) as stream:
+            async for chunk in stream:
+                yield pb.WatchEventsResponse(events=chunk.events, sequence=chunk.sequence)
+
+    async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoResponse:
+        """The state of the suite."""
+        return await self._.informant.info()
+
+    def _declared(self, name: str) -> tuple[PresetName, Declared, Spec]:
+        declared = self._.cycles.presets.get(PresetName(name))
+        if declared is None:
+            raise self._.overviews.unknown(name)
+        if declared.spec is None:
+            raise Refused(
+                f"preset {name} has never been read successfully: mend its file first",
+                reason="NEVER_READ",
+            )
+        return PresetName(name), declared, declared.spec
+
+    def _pause(self, request: pb.PausePresetRequest, actor: str) -> view_pb2.Pause:
+        now = self._.clock.wall()
+        until: datetime | None = None
+        if request.HasField("duration"):
+            duration = from_duration(request.duration)
+            if duration.total_seconds() <= 0:
+                raise _wrong("duration", "must be more than 0")
+            until = now + duration
+        return view_pb2.Pause(
+            processes=sorted(set(request.processes)),
+            actor=actor,
+            reason=request.reason,
+            since_time=to_timestamp(now),
+            until_time=to_timestamp(until) if until else None,
+        )
+
+    async def _approve(self, name: str, actor: str) -> None:
+        preset, declared, _ = self._declared(name)
+        count = declared.message.spec.count
+
+        def change(record: record_pb2.OperatorRecord) -> None:
+            record.approved_count = count
+
+        await self._.cycles.desk.change(preset, change)
+        await self._told(preset, "COUNT_APPROVED", f"a count of {count} is approved", actor)
+
+    def _reconciled(self, name: str, *, is_waiting: bool) -> pb.ReconcileResult:
+        preset = PresetName(name)
+        declared, shown = self._.cycles.presets.get(preset), self._.cycles.board.get(preset)
+        error: ShepherdError | None = None
+        if declared is None:
+            error = self._.overviews.unknown(name)
+        elif is_waiting and shown is not None and shown.phase is Phase.ELSEWHERE:
+            error = Refused(f"preset {name} is held by {shown.holder}", reason="ELSEWHERE")
+        result = pb.ReconcileResult(preset=name, status=status.to_proto(error))
+        if is_waiting and error is None:
+            result.view.CopyFrom(views.preset_view(preset, declared, shown))
+        return result
+
+    async def _find(self, vm_id: str) -> view_pb2.VmView | None:
+        found = (vm for each in await self._.overviews.all() for vm in each.vms)
+        return next((vm for vm in found if vm.vm_id == vm_id), None)
+
+    def _step(self, name: PresetName, vm_id: str) -> view_pb2.PlanStep | None:
+        shown = self._.cycles.board.get(name)
+        steps = shown.plan.terminations if shown and shown.plan else ()
+        return next((views.step_message(s) for s in steps if s.vm.vm_id == vm_id), None)
+
+    async def _told(
+        self, name: PresetName, kind: str, message: str, actor: str, *, vm_id: str = ""
+    ) -> None:
+        telling = Telling(kind=kind, message=message, vm_id=vm_id)
+        await self._.journal.record(name, [telling], actor=actor)
+        self._.schedule.wake([name])
+
+
+def _may_be_terminated(vm: view_pb2.VmView, request: pb.TerminateVmRequest) -> None:
+    if vm.preset != request.preset:
+        raise Refused(
+            f"VM {vm.vm_id} belongs to preset {vm.preset}, not to {request.preset}",
+            reason="NOT_THIS_PRESET",
+        )
+    if vm.protected and not request.force:
+        raise Refused(f"VM {vm.vm_id} is protected: ask with force", reason="PROTECTED")
+
+
+def _required(value: str, field: str) -> str:
+    if not value:
+        raise _wrong(field, "is required")
+    return value
+
+
+def _wrong(field: str, sentence: str) -> BadRequest:
+    return BadRequest(f"{field}: {sentence}", violations=[Violation(field, sentence)])
+
+
+def _page(
+    rows: Sequence[Row], size: int, token: str, key: Callable[[Row], str]
+) -> tuple[Iterable[Row], str]:
+    """One page of rows that are in order of their keys."""
+    size = pages.clamp(size, default=DEFAULT_PAGE, maximum=LARGEST_PAGE)
+    after = str(pages.decode(token).get("after", "")) if token else ""
+    rest = [row for row in rows if not after or key(row) > after]
+    page = rest[:size]
+    return page, pages.encode({"after": key(page[-1])}) if len(rest) > size else ""

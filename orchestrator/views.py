@@ -1,0 +1,167 @@
+"""What is known → what clients see. Pure; user data leave as a digest, secrets not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from vmshepherd.orchestrator.v1 import view_pb2 as pb
+from vmshepherd_kit.stamps import to_duration, to_timestamp
+
+from .board import Condition, Phase, Shown
+from .clients.presets import Declared
+from .model import Create, Judged, Plan, PresetName, Refusal, Step, VmId, VmStatus
+from .observe import Seen
+
+
+def preset_view(name: PresetName, declared: Declared | None, shown: Shown | None) -> pb.PresetView:
+    """One preset, with what is known of it here."""
+    shown = shown or Shown()
+    view = pb.PresetView(
+        name=name,
+        vms_by_status=_counts(shown.statuses.values()),
+        phase=_number(pb.PresetPhase, "PRESET_PHASE", shown.phase),
+        conditions=[condition(each) for each in shown.conditions],
+        owner=shown.holder,
+        fencing_token=shown.fencing_token,
+        last_cycle_time=_stamp(shown.ended),
+        next_cycle_time=_stamp(shown.next_look),
+        last_cycle_duration=None if shown.lasted is None else to_duration(shown.lasted),
+        provider=shown.provider,
+        open_intents=len(shown.plan.memory.intents) if shown.plan else 0,
+    )
+    if declared is not None:
+        _declare(view, declared)
+    return view
+
+
+def vm_views(name: PresetName, declared: Declared | None, shown: Shown) -> list[pb.VmView]:
+    """The VMs of a preset, in order of their ids."""
+    spec_hash = declared.message.spec_hash if declared else ""
+    return [_vm(name, judged, shown, spec_hash) for judged in shown.judged]
+
+
+def stored(
+    name: PresetName, declared: Declared, shown: Shown
+) -> tuple[pb.PresetView, list[pb.VmView]]:
+    """The views for the store: without what differs in every cycle."""
+    view = preset_view(name, declared, shown)
+    for volatile in ("last_cycle_time", "next_cycle_time", "last_cycle_duration"):
+        view.ClearField(volatile)
+    return view, vm_views(name, declared, shown)
+
+
+def plan_message(plan: Plan) -> pb.Plan:
+    """A plan for people."""
+    return pb.Plan(
+        steps=[step_message(step) for step in plan.steps],
+        refusals=[refusal(each) for each in plan.refusals],
+    )
+
+
+def step_message(step: Step) -> pb.PlanStep:
+    """One step for people."""
+    if isinstance(step, Create):
+        attempt = f", attempt {step.intent.attempts + 1}" if step.intent.attempts else ""
+        return pb.PlanStep(
+            action=pb.STEP_ACTION_CREATE,
+            reason="REPEAT" if step.intent.attempts else "MISSING",
+            evidence=f"{step.intent.name}{attempt}",
+        )
+    return pb.PlanStep(
+        action=pb.STEP_ACTION_TERMINATE,
+        vm_id=step.vm.vm_id,
+        reason=step.reason.name,
+        evidence=step.evidence,
+    )
+
+
+def refusal(each: Refusal) -> pb.Condition:
+    """A refusal for people."""
+    return pb.Condition(code=each.code, message=each.message)
+
+
+def condition(each: Condition) -> pb.Condition:
+    """A condition for people."""
+    return pb.Condition(code=each.code, message=each.message, since_time=to_timestamp(each.since))
+
+
+def digest(user_data: str) -> str:
+    """What may be told of user data."""
+    if not user_data:
+        return ""
+    raw = user_data.encode()
+    return f"sha256:{hashlib.sha256(raw).hexdigest()}, {len(raw)} bytes"
+
+
+def _declare(view: pb.PresetView, declared: Declared) -> None:
+    message = declared.message
+    view.count = message.spec.count
+    view.provider = view.provider or declared.provider
+    view.image = message.spec.image
+    view.flavor = message.spec.flavor
+    view.check = message.spec.healthcheck.driver
+    view.findings.extend(message.findings)
+    view.source = message.source
+    view.revision = message.revision
+    view.spec_hash = message.spec_hash
+    view.user_data_digest = digest(message.spec.user_data)
+    view.panel_links.update(message.spec.panel_links)
+
+
+def _vm(name: PresetName, judged: Judged, shown: Shown, spec_hash: str) -> pb.VmView:
+    vm, memory = judged.vm, judged.memory
+    verdict, message = shown.probe_messages.get(vm.vm_id, ("", ""))
+    since = shown.since.get(VmId(vm.vm_id))
+    return pb.VmView(
+        vm_id=vm.vm_id,
+        preset=name,
+        name=vm.name,
+        status=_number(pb.VmStatus, "VM_STATUS", judged.status),
+        status_reason=judged.reason,
+        cloud_state=vm.cloud_state,
+        addresses=vm.addresses,
+        provider=vm.provider,
+        create_time=_stamp(vm.created),
+        since_time=_stamp(since[1] if since else None),
+        image=vm.image,
+        flavor=vm.flavor,
+        zone=vm.zone,
+        last_verdict=verdict,
+        last_probe_message=message,
+        failures=memory.failures,
+        timed_shutdown_time=_stamp(vm.shutdown_at),
+        protected=vm.protected,
+        outdated=bool(spec_hash) and vm.spec_hash != spec_hash,
+        request_id=vm.request_id,
+        fencing_token=vm.fencing_token,
+    )
+
+
+def _counts(statuses: Iterable[VmStatus]) -> dict[str, int]:
+    return dict(sorted(Counter(status.name for status in statuses).items()))
+
+
+def _stamp(moment: datetime | None) -> Timestamp | None:
+    return None if moment is None else to_timestamp(moment)
+
+
+def _number(enum: Any, prefix: str, member: Phase | VmStatus) -> Any:
+    """The number of the like-named value of a contract's enum."""
+    return enum.Value(f"{prefix}_{member.name}")
+
+
+def of_plan(plan: Plan, seen: Seen) -> Shown:
+    """What would be shown after a plan, for a dry run."""
+    probes = seen.observation.probes
+    return Shown(
+        judged=plan.judged,
+        plan=plan,
+        provider=seen.provider,
+        probe_messages={vm_id: (each.verdict.name, each.message) for vm_id, each in probes.items()},
+    )
