@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 DOMAIN: Final = "vmshepherd"
 
-# A status of an RPC travels in its trailers, whose size peers limit (8 KiB is common); base64
-# adds a third.
-_MESSAGE_LIMIT: Final = 1024
-_TRAILER_LIMIT: Final = 4096
+# A status of an RPC travels in its trailers, of which peers take 8 KiB: the message percent-encoded
+# (three for one, at worst), and once more within the whole, which is in base64 (four for three).
+_MESSAGE_BYTES: Final = 1024
+_STATUS_BYTES: Final = 3072
 
 M = TypeVar("M", bound=Message)
 
@@ -64,13 +64,15 @@ def to_proto(error: ShepherdError | None) -> status_pb2.Status:
     """The status of one error; of None, OK: for the results of a batch."""
     if error is None:
         return status_pb2.Status()
-    status = status_pb2.Status(code=error.code.value[0], message=error.message)
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.facts)
-    _add(status, info)
+    status = status_pb2.Status(code=error.code.value[0], message=_clean(error.message))
+    facts = {_clean(key): _clean(value) for key, value in error.facts.items()}
+    _add(status, _info(error, facts))
     if error.violations:
         fields = [
-            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-            for v in error.violations
+            error_details_pb2.BadRequest.FieldViolation(
+                field=_clean(violation.field), description=_clean(violation.description)
+            )
+            for violation in error.violations
         ]
         _add(status, error_details_pb2.BadRequest(field_violations=fields))
     if error.retry_after is not None:
@@ -125,6 +127,15 @@ def _tree(root: type[ShepherdError]) -> Iterator[type[ShepherdError]]:
         if kind.__module__ == errors.__name__:
             yield kind
             yield from _tree(kind)
+
+
+def _info(error: ShepherdError, facts: dict[str, str]) -> error_details_pb2.ErrorInfo:
+    return error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=facts)
+
+
+def _clean(text: object) -> str:
+    """The text without what protobuf refuses: an error must not fail on its way out."""
+    return str(text).encode(errors="replace").decode()
 
 
 def _add(status: status_pb2.Status, detail: Message) -> None:
@@ -190,15 +201,14 @@ async def abort(context: Context, error: ShepherdError) -> None:
 
 def _for_trailers(error: ShepherdError) -> status_pb2.Status:
     status = to_proto(error)
-    if len(status.message) > _MESSAGE_LIMIT:
-        status.message = status.message[:_MESSAGE_LIMIT] + "…"
-    while status.ByteSize() > _TRAILER_LIMIT and len(status.details) > 1:
+    raw = status.message.encode()
+    if len(raw) > _MESSAGE_BYTES:
+        status.message = raw[:_MESSAGE_BYTES].decode(errors="ignore") + "…"
+    while status.ByteSize() > _STATUS_BYTES and len(status.details) > 1:
         status.details.pop()
-    if status.ByteSize() > _TRAILER_LIMIT:
-        bare = type(error)("", reason=error.reason)
-        status = status_pb2.Status(
-            code=status.code, message=status.message, details=to_proto(bare).details
-        )
+    if status.ByteSize() > _STATUS_BYTES:
+        del status.details[:]
+        _add(status, _info(error, {}))
     return status
 
 

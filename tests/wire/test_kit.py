@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 )
 from structlog.testing import capture_logs
 
-from vmshepherd_kit import deadlines, dial, errors, health, serve
+from vmshepherd_kit import deadlines, dial, errors, health, serve, settings
 from vmshepherd_kit.admission import Limits
 from vmshepherd_kit.errors import ShepherdError, Violation
 from vmshepherd_kit.testing import served
@@ -191,13 +191,23 @@ async def test_a_cancelled_call_is_cancelled_at_the_server_without_an_incident()
     assert not [line for line in lines if "bug" in line["event"]]
 
 
-async def test_an_error_too_long_for_trailers_still_arrives_with_its_reason() -> None:
-    violations = [Violation(f"vms[{n}]", "is wrong") for n in range(2000)]
-    sent = errors.Refused("x" * 100_000, reason="NOT_OURS", violations=violations, vm="y" * 50_000)
+FINDINGS = [settings.Finding(f"presets.p{n}", "unknown key", "count") for n in range(2000)]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        errors.Refused("x" * 100_000, reason="TOO_LONG", vm="y" * 50_000),
+        errors.Refused("界" * 100_000, reason="TOO_LONG", vm="界" * 50_000),
+        settings.Invalid(FINDINGS),
+        errors.NotFound("a file named \udcff"),
+    ],
+    ids=["long", "long and foreign", "many findings", "no text at all"],
+)
+async def test_an_error_that_does_not_fit_the_trailers_arrives_cut(sent: ShepherdError) -> None:
     got = await failure_of(raising(sent))
-    assert isinstance(got, errors.Refused)
-    assert got.reason == "NOT_OURS"
-    assert got.message.startswith("xxx")
+    assert (got.code, got.reason) == (sent.code, sent.reason)
+    assert got.message[:10] == sent.message[:10]
 
 
 async def test_too_many_violations_for_trailers_do_not_cost_the_facts() -> None:
