@@ -13,7 +13,7 @@ from admin.options import AddressOption, ConfigOption, OutputOption, asking
 
 app = typer.Typer(no_args_is_help=True, help="Presets: groups of VMs, kept as declared.")
 
-Name = Annotated[str, typer.Argument(metavar="PRESET", show_default=False)]
+Name = Annotated[str, typer.Argument(show_default=False)]
 
 
 class Process(StrEnum):

@@ -90,35 +90,38 @@ async def follow(
     async for _ in _triggers(configuration.path):
         try:
             newest = config_file.read(configuration.path, embedded=configuration.suite.embedded)
-            changed = _changed(configuration, newest, parts)
-            await _apply(configuration, newest, [parts[name] for name in changed])
+            _refuse_restarts(configuration, newest, parts)
+            await _apply(configuration, newest, list(parts.values()))
         except ShepherdError as e:
             _log.error("configuration refused, the former one stays in force", why=e.message)
             refused(e.message)
         else:
             set_log(newest.log)
             configuration = newest
-            _log.info("configuration loaded", changed=changed)
+            _log.info("configuration loaded", file=str(newest.path))
 
 
-def _changed(
+def _refuse_restarts(
     former: Configuration, newest: Configuration, parts: Mapping[str, Apply | None]
-) -> list[str]:
-    """The sections to apply anew.  NeedsRestart when one of them cannot be."""
-    changed = [name for name in parts if former.section(name) != newest.section(name)]
-    stuck = [name for name in changed if parts[name] is None]
+) -> None:
+    stuck = [
+        name
+        for name, apply in parts.items()
+        if apply is None and former.section(name) != newest.section(name)
+    ]
     if former.suite != newest.suite:
         stuck.insert(0, "suite_id or state_dir")
     if stuck:
         raise NeedsRestart(
-            f"{newest.path}: changed {', '.join(stuck)}: this takes force with a restart only, "
+            f"{newest.path}: {', '.join(stuck)}: a change of this takes force with a restart only, "
             "so nothing of the new file is in force"
         )
-    return changed
 
 
 async def _apply(former: Configuration, newest: Configuration, applies: list[Apply | None]) -> None:
-    """All of them; when one refuses, those before it get the former configuration back."""
+    """All of them, changed or not: what was refused before is known to be over.  When one refuses,
+    those before it get the former configuration back.
+    """
     async with contextlib.AsyncExitStack() as back:
         for apply in applies:
             if apply is not None:
