@@ -67,7 +67,7 @@ def settle(judged: Sequence[Judged], backoff: Backoff, seen: Observation) -> Bac
     """No patience any more once the spec changed, or once a VM of this spec stands."""
     if backoff.failures == 0 or backoff.spec_hash != seen.spec.spec_hash:
         return Backoff()
-    if backoff.reason == BOOT_FAILED and any(_stands(each, seen) for each in judged):
+    if backoff.reason == BOOT_FAILED and any(_is_proof(each, backoff, seen) for each in judged):
         return Backoff()
     return backoff
 
@@ -86,7 +86,9 @@ def boot_failures(judged: Sequence[Judged], backoff: Backoff, seen: Observation)
 
 
 def is_stillborn(judged: Judged, seen: Observation) -> bool:
-    """Whether a VM of the present spec never served: dead in its infancy, or failing its check from the first."""
+    """Whether a VM of the present spec never served: dead in its infancy, or failing its check
+    from the first.
+    """
     if judged.memory.was_healthy or judged.vm.spec_hash != seen.spec.spec_hash:
         return False
     if judged.status is VmStatus.UNHEALTHY:
@@ -100,6 +102,14 @@ def counted(judged: Judged, seen: Observation) -> Judged:
     if not is_stillborn(judged, seen):
         return judged
     return replace(judged, memory=replace(judged.memory, boot_failure_counted=True))
+
+
+def _is_proof(judged: Judged, backoff: Backoff, seen: Observation) -> bool:
+    """Whether a VM disproves the failed births: it was born after them, or is one of them and
+    serves after all. A sibling that stood before them proves nothing.
+    """
+    is_later = backoff.until is None or judged.memory.first_seen >= backoff.until
+    return (is_later or judged.memory.boot_failure_counted) and _stands(judged, seen)
 
 
 def _stands(judged: Judged, seen: Observation) -> bool:

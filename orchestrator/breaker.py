@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .health import is_failing
-from .model import Fleet, Judged, Policy, VmState
+from .health import is_failing, is_watched
+from .model import Fleet, Judged, Policy
 
 FLEET_COUNT = 5
 FLEET_PERCENT = 20
@@ -19,7 +19,7 @@ FLEET_PERCENT = 20
 
 def why_open(judged: Sequence[Judged], policy: Policy, fleet: Fleet) -> str:
     """Why nothing may be destroyed for its health, or ""."""
-    running = [each for each in judged if each.vm.state is VmState.RUNNING]
+    running = [each for each in judged if is_watched(each)]
     failing = sum(1 for each in running if is_failing(each))
     if failing >= policy.breaker_count and 100 * failing >= policy.breaker_percent * len(running):
         return (

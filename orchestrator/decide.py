@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from . import breaker, guard, health
+from . import breaker, guard, health, skew
 from .backoff import boot_failures, counted, settle
 from .make import make
 from .model import Judged, Memory, Observation, Plan, Refusal, VmId, VmMemory
@@ -24,6 +24,7 @@ from .stock import take_stock
 
 def decide(seen: Observation) -> Plan:
     """What this preset needs next."""
+    seen = replace(seen, memory=skew.not_after(seen.memory, seen.now))
     judged, memory, notes = _judge(seen)
     blocked = _why_not(seen)
     if blocked:
@@ -65,7 +66,7 @@ def _judge(seen: Observation) -> tuple[tuple[Judged, ...], Memory, tuple[Refusal
     why = breaker.why_open(judged, seen.spec.policy, seen.fleet) if seen.spec.check else ""
     since = seen.memory.breaker_since
     if since is not None and not why:
-        judged = tuple(map(health.forget_failures, judged))
+        judged = health.judge_all(_thawed(seen))
     backoff = boot_failures(judged, settle(judged, seen.memory.backoff, seen), seen)
     judged = tuple(counted(each, seen) for each in judged)
     memory = replace(
@@ -77,6 +78,12 @@ def _judge(seen: Observation) -> tuple[tuple[Judged, ...], Memory, tuple[Refusal
     if not why:
         return judged, memory, ()
     return judged, memory, (Refusal("BREAKER_OPEN", f"nothing is destroyed for its health: {why}"),)
+
+
+def _thawed(seen: Observation) -> Observation:
+    """The same observation with every health timer started anew."""
+    vms = {vm_id: health.forget_failures(vm) for vm_id, vm in seen.memory.vms.items()}
+    return replace(seen, memory=replace(seen.memory, vms=vms))
 
 
 def _remembered(judged: Sequence[Judged], seen: Observation) -> Mapping[VmId, VmMemory]:

@@ -17,8 +17,8 @@ def accept_count(spec: Spec, memory: Memory, wishes: Wishes) -> tuple[int, tuple
     if accepted is None or _is_modest(accepted, spec.count) or wishes.approved_count == spec.count:
         return spec.count, ()
     message = (
-        f"the declared count went from {accepted} to {spec.count}: too much at once, {accepted} is kept. "
-        f"Approve it: vmshepherd preset reconcile {spec.name} --approve-count"
+        f"the declared count went from {accepted} to {spec.count}: too much at once, "
+        f"{accepted} is kept. Approve it: vmshepherd preset reconcile {spec.name} --approve-count"
     )
     return accepted, (Refusal("COUNT_NEEDS_APPROVAL", message),)
 

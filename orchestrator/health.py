@@ -8,7 +8,7 @@ UNKNOWN change nothing. Called by `decide`; destroys nothing and knows no budget
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from .model import (
     Check,
@@ -45,7 +45,7 @@ def judge_all(seen: Observation) -> tuple[Judged, ...]:
 def judge(vm: Vm, seen: Observation) -> Judged:
     """One VM, with what is to be remembered about it."""
     memory = seen.memory.vms.get(vm.vm_id) or VmMemory(first_seen=seen.now)
-    if memory.terminating_since is not None and vm.state is not VmState.TERMINATED:
+    if memory.is_terminating and vm.state is not VmState.TERMINATED:
         return _judged(vm, VmStatus.DELETING, "we had it terminated", memory)
     if vm.state in _SETTLED:
         status, reason = _SETTLED[vm.state]
@@ -62,7 +62,7 @@ def remember_probe(memory: VmMemory, probe: Probe, spec: Spec, now: datetime) ->
     """The run of failures or passes, after one more probe of a running VM."""
     check = spec.check
     if check is None:
-        return memory
+        return forget_failures(memory)
     if probe.verdict is Verdict.HEALTHY:
         return _passed(memory, check)
     if probe.verdict is Verdict.UNHEALTHY and not in_grace(memory, spec.policy, now):
@@ -85,13 +85,17 @@ def is_overdue(judged: Judged, policy: Policy, now: datetime) -> bool:
 
 def is_failing(judged: Judged) -> bool:
     """Whether its check fails at present, be the run long enough for a verdict or not."""
-    return judged.memory.failures > 0 and judged.vm.state is VmState.RUNNING
+    return judged.memory.failures > 0 and is_watched(judged)
 
 
-def forget_failures(judged: Judged) -> Judged:
-    """The same VM with its health timers started anew."""
-    fresh = replace(judged.memory, failures=0, failing_since=None, passes=0, is_unhealthy=False)
-    return replace(judged, memory=fresh)
+def is_watched(judged: Judged) -> bool:
+    """Whether its check says anything about it: it runs, and we have not sent it away."""
+    return judged.vm.state is VmState.RUNNING and judged.status is not VmStatus.DELETING
+
+
+def forget_failures(memory: VmMemory) -> VmMemory:
+    """The same memory with its health timers started anew."""
+    return replace(memory, failures=0, failing_since=None, passes=0, is_unhealthy=False)
 
 
 def _passed(memory: VmMemory, check: Check) -> VmMemory:
@@ -121,24 +125,15 @@ def _failed(memory: VmMemory, check: Check, now: datetime) -> VmMemory:
 
 
 def _running(vm: Vm, memory: VmMemory, seen: Observation) -> Judged:
-    policy, now, check = seen.spec.policy, seen.now, seen.spec.check
-    if vm.shutdown_at is not None and now >= vm.shutdown_at:
-        return _judged(
-            vm,
-            VmStatus.AFTER_TIME_SHUTDOWN,
-            f"its shutdown was announced for {vm.shutdown_at}",
-            memory,
-        )
+    # An announced shutdown comes, whatever its check says: it is told first.
+    if expiring := _expiring(vm, seen):
+        return _judged(vm, *expiring, memory)
     if memory.is_unhealthy:
         message = seen.probes.get(vm.vm_id, SILENCE).message or "its check fails"
         return _judged(
             vm, VmStatus.UNHEALTHY, f"failing since {memory.failing_since}: {message}", memory
         )
-    if vm.shutdown_at is not None and vm.shutdown_at - now <= policy.shutdown_notice:
-        return _judged(
-            vm, VmStatus.NEARBY_SHUTDOWN, f"its shutdown is announced for {vm.shutdown_at}", memory
-        )
-    if check is None:
+    if seen.spec.check is None:
         return _judged(vm, VmStatus.RUNNING, "running", memory, is_ready=True)
     if not memory.was_healthy:
         return _judged(vm, VmStatus.PENDING, "running, has not passed its check yet", memory)
@@ -148,6 +143,26 @@ def _running(vm: Vm, memory: VmMemory, seen: Observation) -> Judged:
         else f"failed its check {memory.failures} times, not enough yet"
     )
     return _judged(vm, VmStatus.RUNNING, reason, memory, is_ready=memory.failures == 0)
+
+
+def _expiring(vm: Vm, seen: Observation) -> tuple[VmStatus, str] | None:
+    if vm.shutdown_at is None:
+        return None
+    left = vm.shutdown_at - seen.now
+    if left <= timedelta(0):
+        return VmStatus.AFTER_TIME_SHUTDOWN, f"its shutdown was announced for {vm.shutdown_at}"
+    if left <= _notice(vm, vm.shutdown_at, seen.spec.policy):
+        return VmStatus.NEARBY_SHUTDOWN, f"its shutdown is announced for {vm.shutdown_at}"
+    return None
+
+
+def _notice(vm: Vm, shutdown_at: datetime, policy: Policy) -> timedelta:
+    """How long before its shutdown a VM is replaced: never from its birth on, so that VMs with a
+    life shorter than the notice do not replace each other for ever.
+    """
+    if vm.created is None:
+        return policy.shutdown_notice
+    return min(policy.shutdown_notice, (shutdown_at - vm.created) / 2)
 
 
 def _judged(

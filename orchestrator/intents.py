@@ -3,14 +3,19 @@
 An intent is closed when its VM is seen, or when the cloud says that the VM it named is gone. Until
 then it counts as capacity, so an answer that was lost makes no second VM. It is sent again only
 under its own request id: at once where the cloud knows request ids, after the horizon where it
-does not.
+does not. One that is no longer needed is dropped when it was surely not sent, or when no whole
+listing shows it long after it was sent.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID, uuid5
 
 from .model import Create, Intent, IntentPhase, Observation, RequestId
+
+# So long after a create was sent, a whole listing without its VM disproves it on any cloud.
+DISPROVED_AFTER = timedelta(seconds=120)
 
 _NAMESPACE = UUID("6f1d3a52-40c7-5f0e-9a57-2f6a3b1f5f7e")
 
@@ -28,6 +33,15 @@ def still_open(seen: Observation) -> tuple[Intent, ...]:
     )
 
 
+def without_unneeded(
+    open_intents: tuple[Intent, ...], number: int, seen: Observation
+) -> tuple[Intent, ...]:
+    """Open intents, less up to so many that are not needed and of which surely nothing comes."""
+    idle = [intent for intent in reversed(open_intents) if _is_nothing(intent, seen)]
+    dropped = {intent.request_id for intent in idle[: max(0, number)]}
+    return tuple(intent for intent in open_intents if intent.request_id not in dropped)
+
+
 def to_repeat(open_intents: tuple[Intent, ...], seen: Observation) -> tuple[Create, ...]:
     """Creates to be sent (again) under their own request id."""
     return tuple(Create(intent) for intent in open_intents if _may_be_sent(intent, seen))
@@ -38,6 +52,12 @@ def new_intents(number: int, seen: Observation) -> tuple[Intent, ...]:
     return tuple(
         _intent(seen, slot) for slot in range(seen.memory.next_slot, seen.memory.next_slot + number)
     )
+
+
+def _is_nothing(intent: Intent, seen: Observation) -> bool:
+    if intent.phase is IntentPhase.PLANNED or intent.sent_at is None:
+        return True
+    return seen.now - intent.sent_at >= max(seen.cloud.horizon, DISPROVED_AFTER)
 
 
 def _may_be_sent(intent: Intent, seen: Observation) -> bool:

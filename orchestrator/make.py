@@ -7,25 +7,47 @@ answer was lost are repeated under their own request id first.
 from __future__ import annotations
 
 from . import intents
-from .backoff import may_create
-from .model import Create, Process, Refusal
-from .stock import Stock, replaceable
+from .backoff import BOOT_FAILED, may_create
+from .model import Create, Process, Refusal, VmStatus
+from .stock import Stock
 
 
 def make(stock: Stock) -> tuple[tuple[Create, ...], tuple[Refusal, ...]]:
     """VMs that are missing, and room for the replacements of those that are leaving."""
     seen = stock.seen
-    surge = min(len(replaceable(stock)), seen.spec.policy.max_surge)
-    missing = stock.count + surge - len(stock.alive) - len(stock.open_intents)
-    repeats = intents.to_repeat(stock.open_intents, seen)
+    missing = stock.needed - len(stock.open_intents)
+    # Intents that are not all needed wait: one of them may turn out to be there already.
+    repeats = intents.to_repeat(stock.open_intents, seen) if missing >= 0 else ()
     if missing <= 0 and not repeats:
-        return (), ()
+        return (), _awaited(stock)
     if stock.is_paused(Process.CREATE):
         return (), (stock.paused(Process.CREATE, f"{max(missing, 0)} VMs are missing"),)
     allowed, refusals = may_create(stock.memory.backoff, seen)
     if allowed == 0:
         return (), refusals
+    if stock.memory.backoff.failures and not repeats and _is_trying(stock):
+        return (), (Refusal("SLOW_START", "the VM that is tried alone has not proved itself yet"),)
     repeats = repeats[:allowed]
     number = max(0, min(missing, allowed - len(repeats)))
     fresh = tuple(Create(intent) for intent in intents.new_intents(number, seen))
     return (*repeats, *fresh), refusals
+
+
+def _awaited(stock: Stock) -> tuple[Refusal, ...]:
+    if not stock.open_intents:
+        return ()
+    message = f"{len(stock.open_intents)} creates were sent and their VMs are not seen yet"
+    return (Refusal("AWAITING_VMS", message),)
+
+
+def _is_trying(stock: Stock) -> bool:
+    """Whether a trial is under way: a create without an answer, or a VM that has not proved itself
+    yet after failed births, and not for so long that nothing can be expected of it any more.
+    """
+    if stock.open_intents:
+        return True
+    patience = stock.seen.spec.policy.boot_timeout
+    return stock.memory.backoff.reason == BOOT_FAILED and any(
+        each.status is VmStatus.PENDING and stock.seen.now - each.memory.first_seen < patience
+        for each in stock.sound
+    )

@@ -222,6 +222,17 @@ class VmMemory:
     terminate_failed_at: datetime | None = None
     boot_failure_counted: bool = False
 
+    @property
+    def is_terminating(self) -> bool:
+        """Whether the cloud accepted its termination."""
+        return self.terminating_since is not None and not self.is_doubtful
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the answer to its termination was lost: asked and failed at one moment."""
+        since = self.terminating_since
+        return since is not None and since == self.terminate_failed_at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from .health import is_failing
 from .model import Judged, VmStatus
 
-# The gravest first.
+# The gravest first. One that never served goes before one whose check may be wrong.
 _GRAVITY = {
     VmStatus.AFTER_TIME_SHUTDOWN: 0,
-    VmStatus.UNHEALTHY: 1,
-    VmStatus.PENDING: 2,
+    VmStatus.PENDING: 1,
+    VmStatus.UNHEALTHY: 2,
     VmStatus.NEARBY_SHUTDOWN: 3,
     VmStatus.RUNNING: 4,
 }
@@ -29,9 +30,10 @@ def leaving_order(candidates: Iterable[Judged], *, oldest_first: bool) -> list[J
     )
 
 
-def _gravity(judged: Judged) -> tuple[int, bool]:
-    # Among equals, one that never served goes before one that may still serve somebody.
-    return (_GRAVITY[judged.status], judged.memory.was_healthy)
+def _gravity(judged: Judged) -> tuple[int, bool, bool]:
+    # Among equals, one that never served goes before one that may still serve somebody, and one
+    # that fails at present before one that passes.
+    return (_GRAVITY[judged.status], judged.memory.was_healthy, not is_failing(judged))
 
 
 def _age(judged: Judged, *, oldest_first: bool) -> tuple[float, str]:

@@ -6,14 +6,31 @@ bounded by the budget.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterable
+from dataclasses import replace
 
-from .model import Judged, Process, Reason, Refusal, Terminate, VmState, VmStatus
+from .health import SILENCE
+from .model import (
+    Judged,
+    Process,
+    Reason,
+    Refusal,
+    Terminate,
+    Verdict,
+    VmState,
+    VmStatus,
+)
+from .patience import (
+    is_in_doubt,
+    may_retry,
+    names,
+    trials,
+    untouched,
+    untried_first,
+    was_asked_lately,
+)
 from .ranking import leaving_order
-from .stock import Stock, process_of, replaceable
-
-REPEAT_TERMINATION_AFTER = timedelta(seconds=60)
-RETRY_TERMINATION_AFTER = timedelta(seconds=30)
+from .stock import Stock, has_run_out, process_of, replaceable
 
 _REASON = {
     VmStatus.UNHEALTHY: Reason.UNHEALTHY,
@@ -30,10 +47,16 @@ def remove(stock: Stock) -> tuple[tuple[Terminate, ...], tuple[Refusal, ...]]:
     wished = _wished(stock)
     corpses, corpse_notes = _corpses(stock)
     failed, others = _split_by_cost(corpses)
-    spending, spend_notes = _over(stock)
+    spending, spend_notes = _over(_without_going(stock, wished))
     paid, budget_notes = _within_budget([*failed, *spending], stock)
     chosen = {step.vm.vm_id: step for step in (*paid, *others, *_repeated(stock), *wished)}
-    return tuple(chosen.values()), (*corpse_notes, *spend_notes, *budget_notes)
+    return tuple(chosen.values()), (
+        *untouched(stock),
+        *_left_alone(stock),
+        *corpse_notes,
+        *spend_notes,
+        *budget_notes,
+    )
 
 
 def _wished(stock: Stock) -> list[Terminate]:
@@ -46,8 +69,28 @@ def _wished(stock: Stock) -> list[Terminate]:
             force=wish.force,
         )
         for each in stock.judged
-        if (wish := wishes.get(each.vm.vm_id)) and each.status is not VmStatus.DELETING
+        if (wish := wishes.get(each.vm.vm_id))
+        and not each.memory.is_terminating
+        and each.status is not VmStatus.DELETING
+        and may_retry(each, stock)
     ]
+
+
+def _without_going(stock: Stock, wished: Iterable[Terminate]) -> Stock:
+    """The group less those that go anyway, and those that may be going for all we know."""
+    going = {step.vm.vm_id for step in wished} | {
+        each.vm.vm_id for each in stock.alive if is_in_doubt(each, stock)
+    }
+
+    def staying(group: Iterable[Judged]) -> tuple[Judged, ...]:
+        return tuple(each for each in group if each.vm.vm_id not in going)
+
+    return replace(
+        stock,
+        alive=staying(stock.alive),
+        leaving=staying(stock.leaving),
+        sound=staying(stock.sound),
+    )
 
 
 def _corpses(stock: Stock) -> tuple[list[Terminate], tuple[Refusal, ...]]:
@@ -56,8 +99,9 @@ def _corpses(stock: Stock) -> tuple[list[Terminate], tuple[Refusal, ...]]:
         for each in stock.judged
         if each.status in {VmStatus.TERMINATED, VmStatus.ERROR}
         and not each.vm.protected
-        and not _was_asked_lately(each, stock)
-        and _may_retry(each, stock)
+        # A record that the cloud keeps for a while after our termination is nobody's business.
+        and not each.memory.is_terminating
+        and may_retry(each, stock)
     ]
     if dead and stock.is_paused(Process.REPLACE):
         return [], (stock.paused(Process.REPLACE, f"{len(dead)} VMs are dead"),)
@@ -84,8 +128,10 @@ def _over(stock: Stock) -> tuple[list[Terminate], tuple[Refusal, ...]]:
     steps: list[Terminate] = []
     if leaving:
         number, refusals = _replaced(stock, over)
-        steps += [_leave(each) for each in leaving[:number] if _may_retry(each, stock)]
-        notes = (*notes, *refusals)
+        fit = [each for each in leaving if may_retry(each, stock)]
+        condemned = [each for each in untried_first(fit) if _is_still_failing(each, stock)]
+        steps += [_leave(each) for each in condemned[:number]]
+        notes = (*notes, *refusals, *_unsure(fit, stock))
     surplus = over - len(stock.leaving)
     if surplus > 0:
         extra, refusals = _surplus(stock, surplus)
@@ -103,8 +149,10 @@ def _replaced(stock: Stock, over: int) -> tuple[int, tuple[Refusal, ...]]:
         message = "a leaving VM stays until its replacement is ready"
         return 0, (Refusal("WAITING_FOR_REPLACEMENT", message),)
     policy = stock.seen.spec.policy
-    if policy.max_surge > 0 and stock.memory.backoff.reason not in _NO_ROOM:
+    if policy.max_surge > 0 and not _has_no_room(stock):
         return 0, ()
+    if stock.is_paused(Process.CREATE):
+        return 0, (stock.paused(Process.CREATE, "a leaving VM waits for its replacement"),)
     if over - 1 < -policy.max_unavailable:
         message = f"no room for a replacement, and max_unavailable is {policy.max_unavailable}"
         return 0, (Refusal("NO_ROOM", message),)
@@ -114,8 +162,13 @@ def _replaced(stock: Stock, over: int) -> tuple[int, tuple[Refusal, ...]]:
 def _surplus(stock: Stock, number: int) -> tuple[list[Terminate], tuple[Refusal, ...]]:
     if stock.is_paused(Process.SCALE_IN):
         return [], (stock.paused(Process.SCALE_IN, f"{number} VMs are too many"),)
-    order = leaving_order(stock.sound, oldest_first=stock.seen.spec.policy.oldest_leaves_first)
-    chosen = [each for each in order if _may_retry(each, stock)][:number]
+    policy = stock.seen.spec.policy
+    if stock.memory.breaker_since is not None and number <= policy.max_surge:
+        message = f"{number} surplus VMs may be replacements: they stay until the breaker closes"
+        return [], (Refusal("SURPLUS_STAYS", message),)
+    order = leaving_order(stock.sound, oldest_first=policy.oldest_leaves_first)
+    fit = [each for each in order if may_retry(each, stock)]
+    chosen = untried_first(fit)[:number]
     evidence = f"{len(stock.alive)} VMs are alive, {stock.count} are declared"
     steps = [Terminate(vm=each.vm, reason=Reason.SURPLUS, evidence=evidence) for each in chosen]
     if len(order) < number:
@@ -135,23 +188,58 @@ def _repeated(stock: Stock) -> list[Terminate]:
         )
         for each in stock.judged
         if each.status is VmStatus.DELETING
-        and each.memory.terminating_since is not None
-        and not _was_asked_lately(each, stock)
+        and each.memory.is_terminating
+        and not each.vm.protected
+        and not was_asked_lately(each, stock)
+        and may_retry(each, stock)
     ]
+
+
+def _left_alone(stock: Stock) -> tuple[Refusal, ...]:
+    """VMs that somebody might expect to go, and that are not ours to touch."""
+    spared = [each for each in stock.judged if _is_spared(each)]
+    over = [each for each in stock.judged if has_run_out(each, stock.seen)]
+    notes = (
+        ("PROTECTED", spared, "protected, left alone"),
+        ("PARKED", over, "stopped by its announced shutdown: replaced, and left alone"),
+    )
+    return tuple(
+        Refusal(code, f"{names(group)}: {message}") for code, group, message in notes if group
+    )
+
+
+def _is_spared(judged: Judged) -> bool:
+    dead = {VmStatus.TERMINATED, VmStatus.ERROR}
+    return judged.vm.protected and judged.status in {*_REASON, *dead} - {VmStatus.PENDING}
+
+
+def _unsure(leaving: Iterable[Judged], stock: Stock) -> tuple[Refusal, ...]:
+    held = [each for each in leaving if not _is_still_failing(each, stock)]
+    if not held:
+        return ()
+    message = f"{names(held)}: condemned, and its last probe does not confirm it"
+    return (Refusal("HEALTH_UNKNOWN", message),)
+
+
+def _is_still_failing(judged: Judged, stock: Stock) -> bool:
+    """Whether a probe of this very cycle confirms it, where health is the reason to leave."""
+    if judged.status is not VmStatus.UNHEALTHY:
+        return True
+    return stock.seen.probes.get(judged.vm.vm_id, SILENCE).verdict is Verdict.UNHEALTHY
 
 
 def _leave(judged: Judged) -> Terminate:
     return Terminate(vm=judged.vm, reason=_REASON[judged.status], evidence=judged.reason)
 
 
-def _was_asked_lately(judged: Judged, stock: Stock) -> bool:
-    since = judged.memory.terminating_since
-    return since is not None and stock.seen.now - since < REPEAT_TERMINATION_AFTER
-
-
-def _may_retry(judged: Judged, stock: Stock) -> bool:
-    failed_at = judged.memory.terminate_failed_at
-    return failed_at is None or stock.seen.now - failed_at >= RETRY_TERMINATION_AFTER
+def _has_no_room(stock: Stock) -> bool:
+    """Whether the cloud said so just now: an older refusal is put to the test first."""
+    backoff = stock.memory.backoff
+    return (
+        backoff.reason in _NO_ROOM
+        and backoff.until is not None
+        and (stock.seen.now < backoff.until)
+    )
 
 
 def _within_budget(
@@ -161,5 +249,7 @@ def _within_budget(
     budget = declared if declared is not None else max(1, max(stock.count, len(stock.alive)) // 10)
     if len(steps) <= budget:
         return steps, ()
+    memories = {each.vm.vm_id: each.memory for each in stock.judged}
+    steps = sorted(steps, key=lambda step: trials(memories[step.vm.vm_id]))
     message = f"{len(steps) - budget} more VMs are to go; {budget} a cycle is the budget"
     return steps[:budget], (Refusal("BUDGET_SPENT", message),)

@@ -5,7 +5,7 @@ Read by `make` and `remove`; decides nothing by itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import health, intents
 from .model import Intent, Judged, Memory, Observation, Process, Refusal, VmStatus
@@ -44,10 +44,17 @@ class Stock:
         )
 
     @property
+    def needed(self) -> int:
+        """VMs to be made, those on their way included: the missing, and room to replace."""
+        surge = min(len(replaceable(self)), self.seen.spec.policy.max_surge)
+        return self.count + surge - len(self.alive)
+
+    @property
     def is_calm(self) -> bool:
-        """Nothing is on its way in or out."""
+        """Nothing is on its way in or out, and nothing is missing that may be made."""
         leaving = any(each.status is VmStatus.DELETING for each in self.judged)
-        return not (self.warming or replaceable(self) or leaving)
+        missing = self.needed > 0 and not self.is_paused(Process.CREATE)
+        return not (self.warming or replaceable(self) or leaving or missing)
 
     def is_paused(self, process: Process) -> bool:
         """Whether a person stopped this part of the work."""
@@ -67,11 +74,10 @@ def take_stock(
     judged: tuple[Judged, ...], memory: Memory, seen: Observation, *, count: int
 ) -> Stock:
     """Sort the judged VMs: who counts, and of them, who shall leave and who is sound."""
-    alive = tuple(each for each in judged if each.status in _ALIVE)
+    alive = tuple(each for each in judged if _counts(each, seen))
     leaving = tuple(each for each in alive if _shall_leave(each, memory, seen))
     sound = tuple(each for each in alive if each not in leaving)
-    open_intents = intents.still_open(seen)
-    return Stock(
+    stock = Stock(
         seen=seen,
         count=count,
         memory=memory,
@@ -79,8 +85,21 @@ def take_stock(
         alive=alive,
         leaving=leaving,
         sound=sound,
-        open_intents=open_intents,
+        open_intents=intents.still_open(seen),
     )
+    too_many = len(stock.open_intents) - max(0, stock.needed)
+    wanted = intents.without_unneeded(stock.open_intents, too_many, seen)
+    return replace(stock, open_intents=wanted)
+
+
+def has_run_out(judged: Judged, seen: Observation) -> bool:
+    """Whether a stopped VM was stopped by its announced shutdown, and not by a person."""
+    end = judged.vm.shutdown_at
+    return judged.status is VmStatus.STOPPED and end is not None and end <= seen.now
+
+
+def _counts(judged: Judged, seen: Observation) -> bool:
+    return judged.status in _ALIVE and not has_run_out(judged, seen)
 
 
 def _shall_leave(judged: Judged, memory: Memory, seen: Observation) -> bool:

@@ -1,0 +1,68 @@
+"""Pure: terminations that failed, and those that nobody answered.
+
+A VM that cannot be destroyed is tried again later and stands behind the others, so that it starves
+nobody. One whose termination got no answer may be going: for a while it counts as gone where VMs
+are destroyed, and as alive where VMs are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from .model import Judged, Refusal, VmMemory
+from .stock import Stock
+
+REPEAT_TERMINATION_AFTER = timedelta(seconds=60)
+RETRY_TERMINATION_AFTER = timedelta(seconds=30)
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def was_asked_lately(judged: Judged, stock: Stock) -> bool:
+    """Whether its termination is so fresh that it may still be carried out."""
+    since = judged.memory.terminating_since
+    return since is not None and stock.seen.now - since < REPEAT_TERMINATION_AFTER
+
+
+def may_retry(judged: Judged, stock: Stock) -> bool:
+    """Whether its termination did not fail a moment ago."""
+    failed_at = judged.memory.terminate_failed_at
+    return failed_at is None or stock.seen.now - failed_at >= RETRY_TERMINATION_AFTER
+
+
+def is_in_doubt(judged: Judged, stock: Stock) -> bool:
+    """Whether it may be going for all we know."""
+    return judged.memory.is_doubtful and was_asked_lately(judged, stock)
+
+
+def untried_first(group: Iterable[Judged]) -> list[Judged]:
+    """The same order, with those behind whose termination failed, the latest failure last."""
+    return sorted(group, key=lambda each: trials(each.memory))
+
+
+def trials(memory: VmMemory) -> tuple[int, datetime]:
+    """A key to sort by. What may be going already is tried before anybody else is destroyed."""
+    if memory.terminate_failed_at is None:
+        return (1, _NEVER)
+    return (0 if memory.is_doubtful else 2, memory.terminate_failed_at)
+
+
+def untouched(stock: Stock) -> tuple[Refusal, ...]:
+    """Which VMs are not tried now, and why."""
+    doubtful = [each for each in stock.alive if is_in_doubt(each, stock)]
+    refused = [
+        each for each in stock.judged if not may_retry(each, stock) and not is_in_doubt(each, stock)
+    ]
+    notes = (
+        ("TERMINATION_UNKNOWN", doubtful, "its termination got no answer, it may be going"),
+        ("TERMINATION_FAILED", refused, "its termination failed, it is tried again soon"),
+    )
+    return tuple(
+        Refusal(code, f"{names(group)}: {message}") for code, group, message in notes if group
+    )
+
+
+def names(group: Iterable[Judged]) -> str:
+    """How these VMs are called."""
+    return ", ".join(each.vm.name or each.vm.vm_id for each in group)

@@ -1,0 +1,61 @@
+"""Pure: memory written by a clock that was ahead.
+
+A holder's clock may be set back between two cycles. Times that lie in the future would suspend
+grace, patience and retries for as long as it was ahead; they are taken for now instead, which can
+only lengthen a wait. Called by `decide` before anything is judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from .backoff import LONGEST
+from .model import Backoff, Intent, Memory, VmMemory
+
+
+def not_after(memory: Memory, now: datetime) -> Memory:
+    """The same memory, no time of it later than now."""
+    return replace(
+        memory,
+        intents=tuple(_intent(intent, now) for intent in memory.intents),
+        vms={vm_id: _vm(vm, now) for vm_id, vm in memory.vms.items()},
+        backoff=_backoff(memory.backoff, now),
+        breaker_since=_capped(memory.breaker_since, now),
+    )
+
+
+def _vm(vm: VmMemory, now: datetime) -> VmMemory:
+    times = (
+        vm.first_seen,
+        vm.first_running,
+        vm.failing_since,
+        vm.terminating_since,
+        vm.terminate_failed_at,
+    )
+    if all(time is None or time <= now for time in times):
+        return vm
+    return replace(
+        vm,
+        first_seen=min(vm.first_seen, now),
+        first_running=_capped(vm.first_running, now),
+        failing_since=_capped(vm.failing_since, now),
+        terminating_since=_capped(vm.terminating_since, now),
+        terminate_failed_at=_capped(vm.terminate_failed_at, now),
+    )
+
+
+def _intent(intent: Intent, now: datetime) -> Intent:
+    if intent.sent_at is None or intent.sent_at <= now:
+        return intent
+    return replace(intent, sent_at=now)
+
+
+def _backoff(backoff: Backoff, now: datetime) -> Backoff:
+    if backoff.until is None or backoff.until <= now + LONGEST:
+        return backoff
+    return replace(backoff, until=now + LONGEST)
+
+
+def _capped(time: datetime | None, now: datetime) -> datetime | None:
+    return None if time is None else min(time, now)
