@@ -5,9 +5,12 @@ It asks the orchestrator's API as any client does, so what is seen here is what 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Final, Protocol
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from typing import Final, Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -19,11 +22,14 @@ from admin.words import NOTHING, clean
 from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
 from vmshepherd.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
 from vmshepherd.orchestrator.v1.view_pb2 import PresetPhase, PresetView
-from vmshepherd_kit import dial
+from vmshepherd.runtime.v1.event_pb2 import Event
+from vmshepherd_kit import dial, stamps
 from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import ShepherdError
 
 _PERIOD: Final = timedelta(milliseconds=500)
+_WEIGHTS: Final = {"info": "dim", "warning": "yellow", "error": "red"}
+_TROUBLE: Final = ""
 # Lines that the table needs beside its rows.
 _FRAME: Final = 9
 
@@ -35,32 +41,54 @@ class Screen(Protocol):
         """The presets as they are now."""
         ...
 
+    def tell(self, event: Event) -> None:
+        """What has just happened."""
+        ...
+
     def trouble(self, why: str) -> None:
         """The orchestrator cannot say how they are."""
         ...
 
 
 async def watch(address: str, screen: Screen, clock: Clock) -> None:
-    """Show the presets, again and again, until cancelled."""
-    async with dial.channel(address) as channel:
+    """Show presets and events until cancelled."""
+    async with dial.channel(address) as channel, asyncio.TaskGroup() as group:
         stub = OrchestratorServiceStub(channel)
-        while True:
-            try:
-                screen.show(await client.list_presets(stub))
-            except ShepherdError as e:
-                screen.trouble(e.message)
-            await clock.sleep(_PERIOD)
+        group.create_task(_presets(stub, screen, clock))
+        group.create_task(_events(stub, screen, clock))
+
+
+async def _presets(stub: OrchestratorServiceStub, screen: Screen, clock: Clock) -> None:
+    while True:
+        try:
+            screen.show(await client.list_presets(stub))
+        except ShepherdError as e:
+            screen.trouble(e.message)
+        await clock.sleep(_PERIOD)
+
+
+async def _events(stub: OrchestratorServiceStub, screen: Screen, clock: Clock) -> None:
+    """Events from now on, over streams that may end; why they end, `_presets` finds out too."""
+    request = api.WatchEventsRequest()
+    while True:
+        with contextlib.suppress(ShepherdError):
+            async with aclosing(dial.listen(stub.WatchEvents, request)) as chunks:
+                async for chunk in chunks:
+                    for event in chunk.events:
+                        screen.tell(event)
+                    request.after_sequence = chunk.sequence
+        await clock.sleep(_PERIOD)
 
 
 class Lines:
-    """One line for each preset that changed."""
+    """One line for each event, and for each preset that is not what it was."""
 
     def __init__(self, console: Console, clock: Clock) -> None:
         self._console = console
         self._clock = clock
         self._last: dict[str, str] = {}
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> Self:
         """Nothing to prepare."""
         return self
 
@@ -74,46 +102,52 @@ class Lines:
         for name, sentence in now.items():
             if self._last.get(name) != sentence:
                 self._say(f"{name}: {sentence}")
-        for name in self._last.keys() - now.keys():
+        for name in self._last.keys() - now.keys() - {_TROUBLE}:
             self._say(f"{name}: gone")
         self._last = now
 
+    def tell(self, event: Event) -> None:
+        """One line, at the time when it happened."""
+        self._console.print(_line(event), soft_wrap=True)
+
     def trouble(self, why: str) -> None:
         """Say it once, until it changes."""
-        if self._last.get("") != why:
+        if self._last.get(_TROUBLE) != why:
             self._say(f"the orchestrator does not answer: {why}")
-        self._last[""] = why
+        self._last[_TROUBLE] = why
 
     def _say(self, text: str) -> None:
-        stamp = self._clock.wall().astimezone().strftime("%H:%M:%S")
-        self._console.print(Text(f"{stamp} {clean(text)}"), soft_wrap=True)
+        self._console.print(Text(f"{_of_day(self._clock.wall())} {clean(text)}"), soft_wrap=True)
 
 
 class LiveTable:
-    """A table that stays in its place; log lines scroll above it."""
+    """A table that stays at the end of the screen; events and the log scroll above it."""
 
-    def __init__(self, console: Console, clock: Clock) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
-    def __enter__(self) -> LiveTable:
+    def __enter__(self) -> Self:
         """Take over the end of the screen."""
-        self._live.__enter__()
+        self._live.start()
         return self
 
-    def __exit__(self, *exit_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """Give it back."""
         self._live.stop()
 
     def show(self, answer: api.ListPresetsResponse) -> None:
         """Draw anew."""
         shown, hidden = _most_telling(answer.presets, self._console.height - _FRAME)
-        parts: list[Text] = []
+        parts = [Text(clean(error.message), style="red") for error in answer.source_errors]
         if hidden:
             parts.append(Text(f"and {hidden} more: vmshepherd preset list", style="dim"))
-        parts += [Text(clean(error.message), style="red") for error in answer.source_errors]
-        parts.append(Text("Ctrl-C ends the suite; another terminal: vmshepherd --help", "dim"))
+        parts.append(Text("Ctrl-C ends the suite. In another terminal: vmshepherd --help", "dim"))
         self._live.update(Group(drawn(tables.presets(shown)), *parts), refresh=True)
+
+    def tell(self, event: Event) -> None:
+        """One line above the table."""
+        self._console.print(_line(event))
 
     def trouble(self, why: str) -> None:
         """Say it in the table's place."""
@@ -123,7 +157,7 @@ class LiveTable:
 
 def screen_for(console: Console, clock: Clock) -> LiveTable | Lines:
     """The table on a terminal, lines elsewhere."""
-    return LiveTable(console, clock) if console.is_terminal else Lines(console, clock)
+    return LiveTable(console) if console.is_terminal else Lines(console, clock)
 
 
 def _sentence(preset: PresetView) -> str:
@@ -132,6 +166,18 @@ def _sentence(preset: PresetView) -> str:
     why = tables.why(preset)
     told = f"{tables.phase(preset)}, {tables.running(preset)} of {preset.count} run{beside}"
     return f"{told}: {why}" if why else told
+
+
+def _line(event: Event) -> Text:
+    moment = stamps.from_timestamp(event.time)
+    time = _of_day(moment) if moment else ""
+    _, weight, preset, _, what, message = tables.event_cells(event)
+    about = f"{preset}: " if preset else ""
+    return Text(clean(f"{time} {about}{what}: {message}"), style=_WEIGHTS.get(weight, ""))
+
+
+def _of_day(moment: datetime) -> str:
+    return moment.astimezone().strftime("%H:%M:%S")
 
 
 def _most_telling(presets: Sequence[PresetView], room: int) -> tuple[list[PresetView], int]:

@@ -4,3 +4,9 @@ Every service, the orchestrator and the command build on it: one way to serve, t
 to find drivers, to read settings, to tell the time.  It never imports a service, and nothing in
 it starts by being imported.
 """
+
+import os
+
+# gRPC reads this when it is first imported.  Our children are started by exec and speak no gRPC:
+# its preparations for forks only cost, and complain on standard error.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
