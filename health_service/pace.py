@@ -23,7 +23,7 @@ class Pace:
         self._clock = clock
         self._places = asyncio.Semaphore(concurrency)
         self._step = timedelta(seconds=1) / starts_per_second
-        self._next = timedelta(0)
+        self._next = clock.elapsed() - _BURST
 
     async def begin(self) -> None:
         """Wait until one more probe may start, in the order of asking."""
@@ -40,6 +40,7 @@ class Pace:
 
     async def _wait_for_rate(self) -> None:
         now = self._clock.elapsed()
-        self._next = max(self._next, now - _BURST) + self._step
-        if self._next > now:
-            await self._clock.sleep(self._next - now)
+        start = max(self._next, now - _BURST)
+        self._next = start + self._step
+        if start > now:
+            await self._clock.sleep(start - now)

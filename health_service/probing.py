@@ -150,5 +150,5 @@ def _of_os(error: OSError) -> _Judged:
 
 def _of_tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate not trusted: {error.verify_message}"
-    return f"TLS failed: {error.reason or error.strerror or 'unknown reason'}"
+        return f"certificate not trusted: {error.strerror}"
+    return f"TLS failed: {error.strerror}"
