@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import takewhile
 from typing import Any, Final, Self, TypeVar
 
 from vmshepherd_kit import log
@@ -288,11 +289,10 @@ class _Creates:
         self._known[key] = _Create(order=order, task=task, sent=now)
 
     def _forget(self, now: timedelta) -> None:
-        for key, create in list(self._known.items()):
-            if create.sent + _REMEMBERED > now:
-                return
-            if create.task.done():
-                del self._known[key]
+        # In the order of time: only those that are old enough are looked at.
+        old = takewhile(lambda item: item[1].sent + _REMEMBERED <= now, self._known.items())
+        for key in [key for key, create in old if create.task.done()]:
+            del self._known[key]
 
 
 async def _read(provider: Provider, mutation: Mutation, deadline: Deadline) -> Vm | None:
