@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+import vmshepherd_kit  # noqa: F401  it speaks to gRPC's environment, so it comes before gRPC
 from admin import preset_commands, vm_commands
 from admin.options import (
     DEFAULT_ADDRESS,
