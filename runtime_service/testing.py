@@ -563,6 +563,8 @@ class DurableStoreContract(RuntimeStoreContract):
         session, token = await lab.written({"a": b"one"})
         [sequence] = await lab.store.append_events([happened(1)])
         await lab.reopen()
+        async with asyncio.timeout(10):
+            await lab.store.grown_beyond(sequence - 1)
         assert (await lab.store.refresh_session(session)).owner == "owner-1"
         assert await lab.lock(session, "a") == token
         await lab.is_refused(await lab.session(), "a")
