@@ -96,7 +96,8 @@ async def running(last_good: LastGood, *, life: str, clock: Clock) -> AsyncItera
                 yield library
             finally:
                 await library.close()
-                saving.cancel()
+                shelf.close()
+                await asyncio.wait([saving])
     except BaseExceptionGroup as e:
         if len(e.exceptions) == 1:
             # What the block raised leaves it as it was raised.

@@ -26,6 +26,7 @@ class Shelf:
     def __init__(self, last_good: Iterable[Preset], *, life: str, clock: Clock) -> None:
         self._clock = clock
         self._unsaved = asyncio.Event()
+        self._is_closed = False
         self.book = Book(presets={preset.name: preset for preset in last_good})
         self.feed = Feed(life)
         self.feed.publish(list(self.book.presets.values()), is_synced=False)
@@ -53,14 +54,16 @@ class Shelf:
         self.book = book.unreachable(self.book, source, error)
 
     async def keep(self, last_good: LastGood) -> None:
-        """Save every change from now on, until cancelled; what is unsaved then is saved last."""
-        try:
-            while True:
-                await self._unsaved.wait()
-                await self._save(last_good)
-        finally:
-            if self._unsaved.is_set():
-                await self._save(last_good)
+        """Save every change, until `close`, after which it saves once more and returns."""
+        while not self._is_closed:
+            await self._unsaved.wait()
+            self._unsaved.clear()
+            await self._save(last_good)
+
+    def close(self) -> None:
+        """No change will come any more."""
+        self._is_closed = True
+        self._unsaved.set()
 
     def _publish(self, changes: Sequence[Change]) -> None:
         self.feed.publish(changes, is_synced=self.book.is_synced)
@@ -70,7 +73,6 @@ class Shelf:
             self._unsaved.set()
 
     async def _save(self, last_good: LastGood) -> None:
-        self._unsaved.clear()
         presets = tuple(self.book.presets.values())
         try:
             await asyncio.to_thread(last_good.save, presets)
