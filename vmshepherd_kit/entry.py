@@ -75,7 +75,6 @@ async def serve_one(
     clock, chance = SystemClock(), SystemChance()
     try:
         async with running(parsed, suite=configuration.suite, clock=clock, chance=chance) as server:
-            _log.info("service runs", service=section, address=server.address)
             following = asyncio.create_task(
                 reload.follow(
                     configuration,
@@ -84,7 +83,11 @@ async def serve_one(
                     refused=reload.told_to(server),
                 )
             )
-            await serve.until_stopped(server, GRACE)
+            ending = asyncio.create_task(serve.until_stopped(server, GRACE))
+            # Who reads that it runs may end it politely: by then the signals are waited for.
+            await clock.sleep(timedelta(0))
+            _log.info("service runs", service=section, address=server.address)
+            await ending
             following.cancel()
     except settings.Invalid as e:
         raise configuration.refusal(e) from e
