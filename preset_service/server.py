@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import Final, cast
+from typing import Final, Self, cast
 
 import grpc
 
@@ -24,6 +24,7 @@ from vmshepherd.preset.v1.preset_service_pb2_grpc import add_PresetServiceServic
 from vmshepherd_kit import drivers, serve
 from vmshepherd_kit.clock import Chance, Clock
 from vmshepherd_kit.config_file import Suite
+from vmshepherd_kit.errors import Refused
 
 _GRACE: Final = timedelta(seconds=5)
 
@@ -36,35 +37,82 @@ async def running(
     clock: Clock,
     chance: Chance,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
-) -> AsyncIterator[serve.Server]:
+) -> AsyncIterator[Running]:
     """Serve within the block; every source has been asked once before it begins."""
     last_good = LastGood(suite.state_dir / SECTION / "last_good.json")
     async with (
         library.running(last_good, life=chance.uuid(), clock=clock) as shelves,
-        _stocked(shelves, config, suite=suite, clock=clock),
-        serve.running(
+        Stock(shelves, suite=suite, clock=clock) as stock,
+    ):
+        await stock.take(config)
+        async with serve.running(
             [_mount(PresetServicer(shelves))],
             config.listen,
             clock=clock,
             chance=chance,
             interceptors=interceptors,
-        ) as server,
-    ):
-        yield server
-        await server.drain(_GRACE)
+        ) as server:
+            yield Running(server, stock, config.listen)
+            await server.drain(_GRACE)
 
 
-@asynccontextmanager
-async def _stocked(
-    shelves: Library, config: Config, *, suite: Suite, clock: Clock
-) -> AsyncIterator[None]:
-    async with AsyncExitStack() as stack:
-        await shelves.stock(
-            await _suppliers(config, stack, suite=suite, clock=clock), config.defaults
-        )
+class Running:
+    """A running service: its server, and the settings that it takes while it runs."""
+
+    def __init__(self, server: serve.Server, stock: Stock, listen: serve.Listen) -> None:
+        self._server = server
+        self._stock = stock
+        self._listen = listen
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as host:port."""
+        return self._server.address
+
+    @property
+    def port(self) -> int:
+        """The port of that address."""
+        return self._server.port
+
+    async def drain(self, grace: timedelta) -> None:
+        """End the server politely; the sources are left with the block."""
+        await self._server.drain(grace)
+
+    async def wait(self) -> None:
+        """Wait until the server has ended."""
+        await self._server.wait()
+
+    async def reload(self, config: Config) -> None:
+        """Take other sources and defaults; refused as a whole when one of them is wrong."""
+        if config.listen != self._listen:
+            raise Refused("needs a restart: preset.listen", reason="NEEDS_RESTART")
+        await self._stock.take(config)
+
+
+class Stock:
+    """The drivers of the sources that are configured now."""
+
+    def __init__(self, shelves: Library, *, suite: Suite, clock: Clock) -> None:
+        self._shelves = shelves
+        self._suite = suite
+        self._clock = clock
+        self._opened = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         # The sources are left before their drivers are closed.
-        stack.push_async_callback(shelves.close)
-        yield
+        await self._shelves.close()
+        await self._opened.aclose()
+
+    async def take(self, config: Config) -> None:
+        """Open the drivers of a configuration, and go over to them; or leave all as it is."""
+        async with AsyncExitStack() as opening:
+            suppliers = await _suppliers(config, opening, suite=self._suite, clock=self._clock)
+            former, self._opened = self._opened, opening.pop_all()
+        await self._shelves.stock(suppliers, config.defaults)
+        await former.aclose()
 
 
 async def _suppliers(

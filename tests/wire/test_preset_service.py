@@ -16,10 +16,16 @@ from preset_service.config import Config
 from vmshepherd.preset.v1 import preset_pb2 as pb
 from vmshepherd.preset.v1 import preset_service_pb2 as service_pb
 from vmshepherd.preset.v1.preset_service_pb2_grpc import PresetServiceStub
-from vmshepherd_kit import dial, serve, settings, status
+from vmshepherd_kit import dial, settings, status
 from vmshepherd_kit.clock import SystemChance, SystemClock
 from vmshepherd_kit.config_file import Suite
-from vmshepherd_kit.errors import BadRequest, NotFound, ResumeTokenTooOld, Unavailable
+from vmshepherd_kit.errors import (
+    BadRequest,
+    NotFound,
+    ResumeTokenTooOld,
+    ShepherdError,
+    Unavailable,
+)
 
 PATIENCE_SECONDS = 20
 
@@ -70,10 +76,14 @@ async def running(base: Path, raw: dict[str, Any] | None = None) -> AsyncIterato
 
 def serving(
     base: Path, raw: dict[str, Any] | None = None
-) -> AbstractAsyncContextManager[serve.Server]:
-    config = settings.parse({"listen": {"address": "127.0.0.1:0"}, **(raw or {})}, Config)
+) -> AbstractAsyncContextManager[server.Running]:
+    config = configuration(raw or {})
     suite = Suite(suite_id="test", state_dir=base / "state", base_dir=base, embedded=False)
     return server.running(config, suite=suite, clock=SystemClock(), chance=SystemChance())
+
+
+def configuration(raw: dict[str, Any]) -> Config:
+    return settings.parse({"listen": {"address": "127.0.0.1:0"}, **raw}, Config)
 
 
 @pytest.fixture
@@ -301,3 +311,38 @@ async def test_a_text_that_cannot_be_meant_is_refused(service: Service) -> None:
     for text, source in (("", ""), ("#" * 300_000, ""), ("count: 1", "other")):
         with pytest.raises(BadRequest):
             await service.validate(text, source=source)
+
+
+async def test_other_sources_and_defaults_take_force_without_a_restart(base: Path) -> None:
+    (base / "presets.d" / "web.yaml").write_text("count: 1")
+    (base / "more.d").mkdir()
+    (base / "more.d" / "db.yaml").write_text("count: 2")
+    local = {"name": "local", "options": {"path": "presets.d"}}
+    more = {"name": "more", "options": {"path": "more.d"}}
+    async with serving(base) as running_server, dial.channel(running_server.address) as channel:
+        service = Service(PresetServiceStub(channel), base / "presets.d")
+        raw = {"sources": [local, more], "defaults": {"iaas": "os"}}
+        await running_server.reload(configuration(raw))
+        presets = (await service.page()).presets
+        assert [(p.name, p.spec.provider) for p in presets] == [("db", "os"), ("web", "os")]
+        await running_server.reload(configuration({"sources": [more]}))
+        assert [preset.name for preset in (await service.page()).presets] == ["db"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"sources": [{"name": "a", "options": {"pth": "x"}}]},
+        {"sources": [{"name": "a", "driver": "absent"}]},
+        {"listen": {"address": "127.0.0.1:1"}, "sources": []},
+    ],
+)
+async def test_refused_settings_leave_everything_as_it_is(base: Path, raw: dict[str, Any]) -> None:
+    (base / "presets.d" / "web.yaml").write_text("count: 1")
+    async with serving(base) as running_server, dial.channel(running_server.address) as channel:
+        service = Service(PresetServiceStub(channel), base / "presets.d")
+        with pytest.raises(ShepherdError):
+            await running_server.reload(configuration(raw))
+        service.write("web.yaml", "count: 2")
+        await service.refresh()
+        assert (await service.get("web")).spec.count == 2
