@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from .domain import Marker, Vm
@@ -50,17 +51,24 @@ def read(metadata: Mapping[str, str], suite_id: str) -> Marker | None:
     """The marker of this suite; None: there is none, another suite's, or one not well formed."""
     if metadata.get(SUITE) != suite_id or not metadata.keys() >= KEYS:
         return None
-    token = metadata[TOKEN]
+    return _marker(suite_id, metadata[PRESET], metadata[REQUEST], metadata[TOKEN], metadata[SPEC])
+
+
+# A marker never changes, and every listing shows it again.
+@lru_cache(maxsize=100_000)
+def _marker(  # noqa: PLR0917  hashed by position
+    suite_id: str, preset: str, request_id: str, token: str, spec_hash: str
+) -> Marker | None:
     if not _DIGITS.fullmatch(token) or int(token) > HIGHEST_TOKEN:
         return None
-    if not is_preset_name(metadata[PRESET]) or not is_request_id(metadata[REQUEST]):
+    if not is_preset_name(preset) or not is_request_id(request_id):
         return None
     return Marker(
         suite_id=suite_id,
-        preset=metadata[PRESET],
-        request_id=metadata[REQUEST],
+        preset=preset,
+        request_id=request_id,
         fencing_token=int(token),
-        spec_hash=metadata[SPEC],
+        spec_hash=spec_hash,
     )
 
 

@@ -23,6 +23,7 @@ from .gates import Gates, Limits
 from .mutations import Deadline, Mutations
 from .port import Trait
 from .providers import Provider, Reading, Snapshots
+from .shown import Shown
 from .tokens import TokenFloors
 
 _BATCH: Final = 1000
@@ -60,6 +61,7 @@ class IaasServicer(iaas_service_pb2_grpc.IaasServiceServicer):
             gates=self._gates, tokens=self._tokens, clock=clock, chance=chance
         )
         self._snapshots = Snapshots(clock, chance)
+        self._shown = {name: Shown(name) for name in self._providers}
 
     async def close(self) -> None:
         """End what the last calls left behind; what was sent to a cloud is waited for."""
@@ -87,11 +89,14 @@ class IaasServicer(iaas_service_pb2_grpc.IaasServiceServicer):
         provider = self._provider(request.provider)
         size = pages.clamp(request.page_size, default=_PAGE, maximum=_LARGEST_PAGE)
         position = pages.decode(request.page_token)
+        shown = self._shown[provider.name]
         self._tokens.admit_all((held.preset, held.fencing_token) for held in request.held)
         if position:
             reading = self._snapshots.find(_text(position, "snapshot"))
         else:
-            reading = (await self._read(provider)).of_presets(request.presets)
+            reading = await self._read(provider)
+            shown.trim(reading.vms)
+            reading = reading.of_presets(request.presets)
         start = _whole(position, "offset")
         part = reading.vms[start : start + size]
         token = ""
@@ -99,7 +104,7 @@ class IaasServicer(iaas_service_pb2_grpc.IaasServiceServicer):
             snapshot = position.get("snapshot") or self._snapshots.keep(reading)
             token = pages.encode({"snapshot": snapshot, "offset": start + size})
         return iaas_service_pb2.ListVmsResponse(
-            vms=[convert.vm_message(provider.name, vm, marker) for vm, marker in part],
+            vms=shown.messages(part),
             next_page_token=token,
             complete=reading.complete,
             incomplete_reason=reading.incomplete_reason,

@@ -41,7 +41,7 @@ class Desk:
 
     async def read(self, preset: PresetName) -> record_pb2.OperatorRecord:
         """The record as it stands; an empty one when there is none."""
-        state = await self._runtime.get_state(_name(preset))
+        state = await self._runtime.get_small_state(_name(preset))
         return records.operator_record(state.value if state else b"")
 
     async def change(self, preset: PresetName, change: Change) -> record_pb2.OperatorRecord:

@@ -18,7 +18,9 @@ from vmshepherd_kit.errors import ShepherdError
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
+# Gathering ends after a moment in which nobody came, or when the first has waited for long enough.
 MOMENT = timedelta(milliseconds=5)
+LONGEST = timedelta(milliseconds=250)
 
 
 class Batch(Generic[Item, Answer]):
@@ -34,10 +36,12 @@ class Batch(Generic[Item, Answer]):
         *,
         clock: Clock,
         limit: int = 1000,
+        moment: timedelta = MOMENT,
     ) -> None:
         self._send = send
         self._clock = clock
         self._limit = limit
+        self._moment = moment
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_gathering = False
@@ -58,7 +62,10 @@ class Batch(Generic[Item, Answer]):
         task.add_done_callback(self._tasks.discard)
 
     async def _gather(self) -> None:
-        await self._clock.sleep(MOMENT)
+        began, came = self._clock.elapsed(), -1
+        while len(self._waiting) > came and self._clock.elapsed() - began < LONGEST:
+            came = len(self._waiting)
+            await self._clock.sleep(self._moment)
         self._is_gathering = False
         waiting, self._waiting = self._waiting, []
         chunks = [waiting[at : at + self._limit] for at in range(0, len(waiting), self._limit)]

@@ -30,6 +30,8 @@ from .batch import Batch
 
 LIST_DEADLINE = timedelta(seconds=60)
 PAGE_SIZE = 2000
+# A listing is the dearest call: stragglers are worth waiting for.
+LISTING_MOMENT = timedelta(milliseconds=20)
 # Never sent again by the channel: a repeat may make a second VM.
 ONCE = (("vmshepherd.iaas.v1.IaasService", "CreateVms"),)
 
@@ -151,7 +153,9 @@ class Iaas:
         events = vm_pb2.PROVIDER_TRAIT_EVENTS in traits
         provider = _Provider(stub=stub, cloud=cloud, has_events=events)
         calls = _Calls(stub, message.name, self._tokens)
-        provider.listings = Batch(calls.list, clock=self._clock, limit=100_000)
+        provider.listings = Batch(
+            calls.list, clock=self._clock, limit=100_000, moment=LISTING_MOMENT
+        )
         provider.readings = Batch(calls.get, clock=self._clock)
         provider.creates = Batch(calls.create, clock=self._clock, limit=200)
         provider.terminations = Batch(calls.terminate, clock=self._clock, limit=200)

@@ -22,6 +22,7 @@ from vmshepherd_kit.errors import Internal, NotFound, ShepherdError
 from .batch import Batch
 
 STATES_PER_CALL = 200
+SMALL_STATES_PER_CALL = 2000
 PAGE_SIZE = 1000
 
 
@@ -60,6 +61,7 @@ class Runtime:
         self._stub = RuntimeServiceStub(channel)
         self._locks: Batch[Wish, int | Held] = Batch(self._try_locks, clock=clock)
         self._reads = Batch(self._get_states, clock=clock, limit=STATES_PER_CALL)
+        self._small_reads = Batch(self._get_states, clock=clock, limit=SMALL_STATES_PER_CALL)
         self._writes = Batch(self._put_states, clock=clock, limit=STATES_PER_CALL)
         self._events = Batch(self._append_events, clock=clock)
 
@@ -104,6 +106,10 @@ class Runtime:
     async def get_state(self, name: str) -> pb.State | None:
         """A state, or None when it was never written."""
         return await self._reads.ask(name)
+
+    async def get_small_state(self, name: str) -> pb.State | None:
+        """The same of a state that is known to be small or absent: more of them fit a call."""
+        return await self._small_reads.ask(name)
 
     async def put_state(self, write: Write) -> int:
         """The version written.  VersionMismatch, StaleFencingToken, SessionLost."""
