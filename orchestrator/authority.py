@@ -41,14 +41,16 @@ class Authority:
         timing: Timing,
         labels: Mapping[str, str],
         clock: Clock,
-        lost: Callable[[], None],
+        changed: Callable[[bool], None],
     ) -> None:
+        """`changed` is told True when a session is opened, False when it is lost."""
         self._runtime = runtime
         self.owner = owner
         self._timing = timing
         self._labels = labels
         self._clock = clock
-        self._lost = lost
+        self._changed = changed
+        self._tried = asyncio.Event()
         self._session_id = ""
         self._until = timedelta(0)
         self._tokens: dict[PresetName, int] = {}
@@ -57,9 +59,13 @@ class Authority:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """A session for as long as the block runs; closed at its end, so that its locks are free."""
+        """A session for as long as the block runs; closed at its end: its locks are free at once.
+
+        The block begins when the first attempt to open one is over, successful or not.
+        """
         task = asyncio.create_task(self._keep())
         try:
+            await self._tried.wait()
             yield
         finally:
             task.cancel()
@@ -123,14 +129,19 @@ class Authority:
                 self._drop(e.message)
                 continue
             except ShepherdError as e:
+                self._tried.set()
                 self.error = e.message
                 _log.warning("session is not being refreshed", error=e.message)
                 if self._session_id and self._clock.elapsed() >= self._until:
                     self._drop(e.message)
                 await self._clock.sleep(RETRY_AFTER)
                 continue
-            self.error = ""
+            is_new = self._until == timedelta(0)
             self._until = asked + self._timing.ttl - self._timing.margin
+            self.error = ""
+            self._tried.set()
+            if is_new:
+                self._changed(True)  # noqa: FBT003
             await self._clock.sleep(self._timing.refresh)
 
     async def _refresh(self) -> None:
@@ -151,7 +162,7 @@ class Authority:
         self._session_id, self._until = "", timedelta(0)
         self._tokens = {}
         self.error = why
-        self._lost()
+        self._changed(False)  # noqa: FBT003
 
     async def _close(self) -> None:
         session_id, self._session_id, self._tokens = self._session_id, "", {}

@@ -6,11 +6,14 @@ the servicer; asks no cloud.
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from vmshepherd.orchestrator.v1 import record_pb2, view_pb2
+from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import NotFound, Refused
 
 from . import records, views
@@ -21,6 +24,8 @@ from .clients.runtime import Runtime
 from .model import PresetName
 
 _PREFIX = lock_name(PresetName(""))
+# Presets that vanish while this replica runs are known at once; older ones are looked up.
+ORPHANS_FRESH_FOR = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +39,23 @@ class Overview:
 class Overviews:
     """Reads overviews for the admin API."""
 
-    def __init__(self, *, presets: Presets, board: Board, runtime: Runtime) -> None:
+    def __init__(self, *, presets: Presets, board: Board, runtime: Runtime, clock: Clock) -> None:
         self._presets = presets
         self._board = board
         self._runtime = runtime
+        self._clock = clock
+        self._orphans: dict[PresetName, record_pb2.PresetRecord] = {}
+        self._orphans_until = timedelta(0)
 
     async def all(self) -> list[Overview]:
         """Every preset that is declared or was, in order of names."""
         names = self._presets.names()
         found = {name: shown for name in names if (shown := self._here(name))}
-        if len(found) < len(names) or self._presets.is_synced:
-            found |= await self._elsewhere(names, found)
+        missing = [name for name in names if name not in found]
+        others = await asyncio.gather(*(self._elsewhere(name) for name in missing))
+        found |= dict(zip(missing, others, strict=True))
+        for name, record in (await self._undeclared()).items():
+            found.setdefault(name, self._from_record(name, record))
         for name in self._presets.removed():
             found.setdefault(name, self._gone(name))
         return [found[name] for name in sorted(found)]
@@ -55,15 +66,14 @@ class Overviews:
         here = self._here(preset)
         if here is not None:
             return here
-        declared = self._presets.get(preset)
-        state = await self._runtime.get_state(lock_name(preset))
-        if state is not None:
-            return self._from_record(preset, _record(state.value))
-        if declared is not None:
-            return Overview(views.preset_view(preset, declared, None), [])
+        if self._presets.get(preset) is not None:
+            return await self._elsewhere(preset)
         if preset in self._presets.removed():
             return self._gone(preset)
-        raise self.unknown(name)
+        state = await self._runtime.get_state(lock_name(preset))
+        if state is None:
+            raise self.unknown(name)
+        return self._from_record(preset, _record(state.value))
 
     def unknown(self, name: str) -> NotFound:
         """The sentence for a preset that nobody declares."""
@@ -80,20 +90,28 @@ class Overviews:
             views.preset_view(name, declared, shown), views.vm_views(name, declared, shown)
         )
 
-    async def _elsewhere(
-        self, names: Iterable[PresetName], known: Iterable[PresetName]
-    ) -> dict[PresetName, Overview]:
-        known = set(known)
-        found = {
-            name: Overview(views.preset_view(name, self._presets.get(name), None), [])
-            for name in names
-            if name not in known
+    async def _elsewhere(self, name: PresetName) -> Overview:
+        """A declared preset that this replica does not hold."""
+        state = await self._runtime.get_state(lock_name(name))
+        if state is None:
+            return Overview(views.preset_view(name, self._presets.get(name), None), [])
+        return self._from_record(name, _record(state.value))
+
+    async def _undeclared(self) -> dict[PresetName, record_pb2.PresetRecord]:
+        """Records of presets that no source declares; looked up once in a while."""
+        now = self._clock.elapsed()
+        if now >= self._orphans_until and self._presets.is_synced:
+            self._orphans = {
+                name: _record(state.value)
+                for state in await self._runtime.states(_PREFIX)
+                if self._presets.get(name := PresetName(state.name.removeprefix(_PREFIX))) is None
+            }
+            self._orphans_until = now + ORPHANS_FRESH_FOR
+        return {
+            name: record
+            for name, record in self._orphans.items()
+            if self._presets.get(name) is None
         }
-        for state in await self._runtime.states(_PREFIX):
-            name = PresetName(state.name.removeprefix(_PREFIX))
-            if name not in known and (name in found or self._presets.is_synced):
-                found[name] = self._from_record(name, _record(state.value))
-        return found
 
     def _from_record(self, name: PresetName, record: record_pb2.PresetRecord) -> Overview:
         if self._presets.get(name) is None and self._presets.is_synced:

@@ -155,9 +155,10 @@ def _assembled(
     journal = Journal(runtime, actor=owner, clock=clock, chance=chance)
     board = Board()
 
-    def lost() -> None:
-        schedule.cancel_running()
-        archive.forget_all()
+    def session_changed(is_open: bool) -> None:  # noqa: FBT001
+        if not is_open:
+            schedule.cancel_running()
+            archive.forget_all()
         schedule.wake_all()
 
     authority = Authority(
@@ -166,7 +167,7 @@ def _assembled(
         timing=config.session,
         labels={"host": socket.gethostname(), "pid": str(os.getpid()), "version": VERSION},
         clock=clock,
-        lost=lost,
+        changed=session_changed,
     )
     archive = Archive(runtime, authority, clock=clock)
     iaas = Iaas(channels.iaas, clock=clock, tokens=authority.tokens)
@@ -202,7 +203,7 @@ def _assembled(
     return Parts(
         cycles=cycles,
         schedule=schedule,
-        overviews=Overviews(presets=presets, board=board, runtime=runtime),
+        overviews=Overviews(presets=presets, board=board, runtime=runtime, clock=clock),
         runtime=runtime,
         journal=journal,
         informant=informant,
