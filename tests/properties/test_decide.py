@@ -323,10 +323,11 @@ def live(world: World, happenings: list[tuple[str, int, int]]) -> None:
 
 
 def end_what_no_group_can_mend(world: World) -> None:
-    """Faults that need a person by design: the breaker's, and no room to replace anybody."""
+    """Faults that need a person by design: too many at once, no room to replace, no check."""
     policy = world.spec.policy
     is_stuck = policy.max_surge == 0 and policy.max_unavailable == 0
-    if is_stuck or sum(1 for body in world.bodies if body.is_hung) >= policy.breaker_count:
+    hung = sum(1 for body in world.bodies if body.is_hung)
+    if is_stuck or world.spec.check is None or hung >= policy.breaker_count:
         for body in world.bodies:
             body.is_hung = False
     if is_stuck:

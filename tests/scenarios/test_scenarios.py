@@ -187,14 +187,16 @@ def _given(words: str) -> World:
 
 
 def _spec(words: str) -> Spec:
-    numbers = {name: int(number) for name, number in re.findall(r"(\w+) (\d+)(?: s)?", words)}
-    count = numbers.pop("count")
+    numbers = {name: int(number) for name, number in re.findall(r"(\w+) (\d+)", words)}
     return Spec(
         name=PresetName("web"),
-        count=count,
+        count=numbers["count"],
         spec_hash=SPEC,
         check=Check() if "a check" in words else None,
-        policy=Policy(**{key: numbers[key] for key in numbers if key.startswith("max_")}),
+        policy=Policy(
+            max_surge=numbers.get("max_surge", 1),
+            max_unavailable=numbers.get("max_unavailable", 1),
+        ),
     )
 
 
@@ -216,8 +218,10 @@ def _lines(plan: Plan) -> str:
         lines.append(f"create {len(creates) - again}")
     if again:
         lines.append(f"create {again} again, under the same request id")
-    for step in plan.terminations:
-        lines.append(f"terminate {step.vm.vm_id} ({step.reason.name}): {step.evidence}")
+    lines += [
+        f"terminate {step.vm.vm_id} ({step.reason.name}): {step.evidence}"
+        for step in plan.terminations
+    ]
     lines += [f"not more: {each.code}: {each.message}" for each in plan.refusals]
     return "\n".join(lines)
 

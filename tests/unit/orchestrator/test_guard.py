@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.decide import decide
+from orchestrator.guard import accept_count
+from orchestrator.model import Memory, Wishes
+from tests.support.given import seen, spec, vms
+
+
+@pytest.mark.parametrize(
+    ("before", "declared"),
+    [(3, 3), (3, 8), (8, 3), (0, 5), (20, 30), (21, 10), (6, 1)],
+)
+def test_a_modest_change_is_obeyed_at_once(before: int, declared: int) -> None:
+    assert accept_count(spec(declared), Memory(accepted_count=before), Wishes()) == (declared, ())
+
+
+@pytest.mark.parametrize(("before", "declared"), [(10, 1000), (10, 0), (1, 0), (0, 6), (20, 9)])
+def test_a_great_change_waits_for_a_person_and_says_so(before: int, declared: int) -> None:
+    count, refusals = accept_count(spec(declared), Memory(accepted_count=before), Wishes())
+    assert count == before
+    assert [each.code for each in refusals] == ["COUNT_NEEDS_APPROVAL"]
+    assert f"from {before} to {declared}" in refusals[0].message
+
+
+def test_an_approved_count_is_obeyed() -> None:
+    wishes = Wishes(approved_count=0)
+    assert accept_count(spec(0), Memory(accepted_count=10), wishes) == (0, ())
+
+
+def test_an_approval_is_for_one_count_alone() -> None:
+    wishes = Wishes(approved_count=100)
+    assert accept_count(spec(1000), Memory(accepted_count=10), wishes)[0] == 10
+
+
+def test_a_new_preset_may_have_any_count() -> None:
+    assert accept_count(spec(50), Memory(), Wishes()) == (50, ())
+
+
+def test_without_the_guard_a_count_of_none_would_destroy_the_group() -> None:
+    guarded = seen(spec(0), vms("abc"), memory=Memory(accepted_count=3))
+    unguarded = seen(spec(0), vms("abc"), memory=Memory(accepted_count=None))
+    assert not decide(guarded).steps
+    assert decide(unguarded).terminations
+
+
+def test_the_accepted_count_is_remembered_and_not_the_declared_one() -> None:
+    plan = decide(seen(spec(1000), vms("abc"), memory=Memory(accepted_count=3)))
+    assert plan.memory.accepted_count == 3
