@@ -179,10 +179,11 @@ class StoredEvent:
 
     @property
     def size(self) -> int:
-        """Characters that it takes up in an answer, about."""
-        event = self.event
-        facts = sum(len(key) + len(value) for key, value in event.evidence.items())
-        return 128 + len(event.message) + len(event.reason) + len(event.actor) + facts
+        """Bytes that it takes up in an answer, about."""
+        told = self.event
+        places = (told.event_id, told.preset, told.vm_id, told.kind, told.reason, told.actor)
+        facts = (part for fact in told.evidence.items() for part in fact)
+        return 64 + len("".join((*places, told.message, *facts)).encode())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -272,7 +273,7 @@ def first_fitting(items: Iterable[SizedItem], limit: int) -> Page[SizedItem]:
 
 
 def refuse_too_large(size: int) -> None:
-    """BadRequest if the values of one answer would take up so much."""
+    """BadRequest if states that take up so much are asked for in one answer."""
     if size > ANSWER_BYTES:
         raise BadRequest(
             f"these states take up {size} bytes, one answer at most {ANSWER_BYTES}: ask for fewer",

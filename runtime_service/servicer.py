@@ -62,7 +62,7 @@ class RuntimeServicer(runtime_service_pb2_grpc.RuntimeServiceServicer):
         self, request: pb.ListSessionsRequest, context: object
     ) -> pb.ListSessionsResponse:
         """See the contract."""
-        limit = pages.clamp(request.page_size, default=1000, maximum=10_000)
+        limit = pages.clamp(request.page_size, default=1000, maximum=1000)
         after = convert.after_number(request.page_token)
         page = await self._store.list_sessions(after=after or 0, limit=limit)
         return pb.ListSessionsResponse(
@@ -96,7 +96,7 @@ class RuntimeServicer(runtime_service_pb2_grpc.RuntimeServiceServicer):
         self, request: pb.ListLocksRequest, context: object
     ) -> pb.ListLocksResponse:
         """See the contract."""
-        limit = pages.clamp(request.page_size, default=1000, maximum=10_000)
+        limit = pages.clamp(request.page_size, default=1000, maximum=1000)
         after = convert.after_name(request.page_token)
         page = await self._store.list_locks(after=after, limit=limit)
         return pb.ListLocksResponse(

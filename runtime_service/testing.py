@@ -435,6 +435,8 @@ class StateContract:
         await lab.written(values)
         with pytest.raises(BadRequest, match="ask for fewer"):
             await lab.store.get_states(list(values))
+        with pytest.raises(BadRequest, match="ask for fewer"):
+            await lab.store.get_states(["s0"] * len(values))
         assert all(await lab.store.get_states(["s0", "s1"]))
 
 
@@ -531,6 +533,13 @@ class JournalContract:
         assert not page.events
         assert not page.more
         assert page.forgotten == page.newest
+
+    async def test_a_page_of_large_events_is_a_short_one(self, lab: Lab) -> None:
+        large = [replace(happened(i), message="ü" * 8000, preset="p" * 100) for i in range(180)]
+        await lab.store.append_events(large)
+        page = await lab.store.read_events(EventQuery(ascending=True, limit=1000))
+        assert 0 < sum(stored.size for stored in page.events) <= PAGE_BYTES
+        assert page.more
 
     async def test_who_waits_is_woken_by_the_next_event(self, lab: Lab) -> None:
         newest = (await lab.store.read_events(EventQuery())).newest

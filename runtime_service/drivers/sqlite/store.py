@@ -191,7 +191,10 @@ class SqliteRuntime:
         def work(tables: Tables) -> list[State | None]:
             refuse_too_large(tables.size_of_states(names))
             states = tables.states(names)
-            return [states.get(name) for name in names]
+            answer = [states.get(name) for name in names]
+            # A name may stand there many times.
+            refuse_too_large(sum(state.size for state in answer if state))
+            return answer
 
         return await self._read(work)
 
@@ -233,7 +236,9 @@ class SqliteRuntime:
             tables.trim(self._options.max_events)
             return sequences
 
-        return await self._write(work, then=lambda sequences: self._bell.ring(max(sequences)))
+        return await self._write(
+            work, then=lambda sequences: self._bell.ring(max(sequences, default=0))
+        )
 
     async def read_events(self, query: EventQuery) -> EventPage:
         """See the port."""

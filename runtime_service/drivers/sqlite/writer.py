@@ -63,13 +63,17 @@ class Writer:
 
     async def open(self) -> None:
         """Open the database; call it once, before anything else."""
-        await self._alone_in_thread(self._open)
+        opening = self._in_thread(file.opened, self._path)
+        await asyncio.wait([opening])
+        if error := opening.exception():
+            raise failures.understood(error, self._path)
+        self._db = opening.result()
 
     async def close(self) -> None:
         """Finish what was begun, and close the database."""
         if self._pump:
             await self._pump
-        await self._alone_in_thread(self._db.close)
+        await self._in_thread(self._db.close)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What the job answers, which must not change anything."""
@@ -103,8 +107,7 @@ class Writer:
             await self._settle(group)
 
     async def _settle(self, group: Sequence[_Job]) -> None:
-        loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._thread, self._transaction, group)
+        running = self._in_thread(self._transaction, group)
         await asyncio.wait([running])
         error = running.exception()
         if error is None:
@@ -138,14 +141,8 @@ class Writer:
         self._db.execute("RELEASE job")
         return outcome
 
-    def _open(self) -> None:
-        try:
-            self._db = file.opened(self._path)
-        except sqlite3.Error as e:
-            raise failures.understood(e, self._path) from e
-
-    async def _alone_in_thread(self, work: Callable[[], None]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    def _in_thread(self, work: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
 
 def _deliver(job: _Job, outcome: object) -> None:

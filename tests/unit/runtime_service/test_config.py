@@ -25,7 +25,7 @@ def test_stores_are_known_by_their_former_names(former: str, today: str) -> None
 
 
 def test_a_misspelt_key_is_refused_with_the_nearest_known_one() -> None:
-    with pytest.raises(settings.Invalid, match="runtime.drivr: unknown key; did you mean 'driver'"):
+    with pytest.raises(settings.Invalid, match=r"runtime\.drivr: unknown key; .*'driver'"):
         settings.parse({"drivr": "sqlite"}, Config, where=SECTION)
 
 
