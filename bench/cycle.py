@@ -1,4 +1,4 @@
-"""How long the suite needs to bring N presets of M VMs up, and for one settled cycle of all of them.
+"""How long the suite needs to bring N presets of M VMs up, and for one settled cycle of all.
 
 Runs the real services over real gRPC on loopback in one process, with the `simulated` cloud whose
 every call takes 100 ms, a dummy check and the SQLite store; prints one JSON object with --json.
@@ -37,7 +37,8 @@ import runtime_service.config
 import runtime_service.server
 from iaas_service.drivers.simulated import SimulatedCloud
 from iaas_service.providers import Provider
-from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as pb, view_pb2
+from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as pb
+from vmshepherd.orchestrator.v1 import view_pb2
 from vmshepherd.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
 from vmshepherd_kit import dial, log, serve, settings
 from vmshepherd_kit.clock import SystemChance, SystemClock

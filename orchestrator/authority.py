@@ -141,7 +141,7 @@ class Authority:
             self.error = ""
             self._tried.set()
             if is_new:
-                self._changed(True)  # noqa: FBT003
+                self._changed(True)
             await self._clock.sleep(self._timing.refresh)
 
     async def _refresh(self) -> None:
@@ -162,7 +162,7 @@ class Authority:
         self._session_id, self._until = "", timedelta(0)
         self._tokens = {}
         self.error = why
-        self._changed(False)  # noqa: FBT003
+        self._changed(False)
 
     async def _close(self) -> None:
         session_id, self._session_id, self._tokens = self._session_id, "", {}

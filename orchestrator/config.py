@@ -1,4 +1,4 @@
-"""Settings of the orchestrator: where the services are, how long a session lives, how often it looks."""
+"""Settings of the orchestrator: where the services are, how long sessions live, how often to look."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Session(Settings):
         needed = self.refresh + 2 * self.rpc_timeout + self.margin
         if needed > self.ttl:
             raise ValueError(
-                f"refresh + 2 * rpc_timeout + margin is {needed.total_seconds():g} s and must not be "
-                f"more than ttl, {self.ttl.total_seconds():g} s"
+                f"refresh + 2 * rpc_timeout + margin is {needed.total_seconds():g} s "
+                f"and must not be more than ttl, {self.ttl.total_seconds():g} s"
             )
         return self
 

@@ -47,6 +47,16 @@ RETRY_AFTER = timedelta(seconds=2)
 _log = log.get("cycle")
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One preset in one cycle."""
+
+    name: PresetName
+    declared: Declared
+    spec: Spec
+    fencing_token: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Cycles:
     """Everything that a cycle needs; one for all presets."""
@@ -78,7 +88,7 @@ class Cycles:
             self._cannot(name, e.reason, e.message)
         except ShepherdError as e:
             self._cannot(name, e.reason, e.message)
-        except Exception:
+        except Exception:  # noqa: BLE001  the boundary: a bug in one cycle stops no other preset
             _log.exception("cycle failed by a bug", preset=name)
             self._cannot(name, "INTERNAL", "the cycle failed by a bug; the log has the traceback")
         return RETRY_AFTER
@@ -87,81 +97,79 @@ class Cycles:
         """What a cycle would do now, without doing it."""
         token = self.authority.token(name) or 0
         memory = await self.archive.load(name, token) if token else Memory()
-        seen = await self._observe(name, declared, spec, token, memory)
+        seen = await self._observe(_Turn(name, declared, spec, token), memory)
         return seen, decide(seen.observation)
 
     async def _run(self, name: PresetName, declared: Declared, spec: Spec) -> timedelta:
         started = self.hands.clock.elapsed()
         token = await self.authority.hold(name)
         if isinstance(token, Held):
-            shown = Shown(phase=Phase.ELSEWHERE, holder=token.owner, ended=self.hands.clock.wall())
+            shown = Shown(phase=Phase.ELSEWHERE, holder=token.owner, ended=self._now())
             self.board.show(name, shown)
             return min(max(token.remaining, self.config.soon), self.config.interval)
-        memory = await self.archive.load(name, token)
-        seen = await self._observe(name, declared, spec, token, memory)
+        turn = _Turn(name, declared, spec, token)
+        seen = await self._observe(turn, await self.archive.load(name, token))
         plan = decide(seen.observation)
-        order = Order(
-            preset=name,
-            declared=declared,
-            provider=seen.provider,
-            fencing_token=token,
-            plan=plan,
+        memory, outcomes = await act(
+            Order(
+                preset=name,
+                declared=declared,
+                provider=seen.provider,
+                fencing_token=token,
+                plan=plan,
+            ),
+            self.hands,
+            lambda sent: self.archive.keep(name, sent),
         )
-        memory, outcomes = await act(order, self.hands, lambda sent: self.archive.keep(name, sent))
         memory = recall(replace(plan, memory=memory), outcomes, spec=spec, now=self._now())
-        shown = self._judge(name, seen, plan, outcomes, token)
-        shown = replace(shown, lasted=self.hands.clock.elapsed() - started)
+        shown = self._shown(turn, seen, plan, outcomes)
         look = self._next_look(declared, plan, shown)
-        shown = replace(shown, next_look=self._now() + look)
+        now = self._now()
+        shown = replace(
+            shown,
+            ended=now,
+            lasted=self.hands.clock.elapsed() - started,
+            next_look=now + look,
+        )
         await self.archive.keep(
             name,
             memory,
             shown=shown.fingerprint,
             views=lambda: views.stored(name, declared, shown),
         )
-        await self._tell(name, plan, outcomes, shown, is_complete=seen.observation.complete)
+        await self._tell(turn, seen, outcomes, shown)
         await self._settle_wishes(name, seen.observation.wishes, plan, outcomes)
         self.board.show(name, shown)
         return look
 
-    async def _observe(
-        self, name: PresetName, declared: Declared, spec: Spec, token: int, memory: Memory
-    ) -> Seen:
+    async def _observe(self, turn: _Turn, memory: Memory) -> Seen:
         known = Known(
-            name=name,
-            spec=spec,
-            declared=declared,
-            fencing_token=token,
+            name=turn.name,
+            spec=turn.spec,
+            declared=turn.declared,
+            fencing_token=turn.fencing_token,
             memory=memory,
-            wishes=await self.desk.wishes(name),
+            wishes=await self.desk.wishes(turn.name),
             fleet=self.board.fleet(),
         )
         return await observe(
             known, iaas=self.hands.iaas, health=self.health, clock=self.hands.clock
         )
 
-    def _judge(
-        self,
-        name: PresetName,
-        seen: Seen,
-        plan: Plan,
-        outcomes: Sequence[Outcome],
-        token: int,
-    ) -> Shown:
+    def _shown(self, turn: _Turn, seen: Seen, plan: Plan, outcomes: Sequence[Outcome]) -> Shown:
         """What is to be shown of the preset after this cycle."""
-        now, before = seen.observation.now, self.board.get(name) or Shown()
+        now, before = seen.observation.now, self.board.get(turn.name) or Shown()
         refusals = (*plan.refusals, *seen.notes, *_failures(outcomes))
-        self.board.count_probed(name, plan.judged, now=now)
+        self.board.count_probed(turn.name, plan.judged, now=now)
         return Shown(
-            phase=_phase(seen.observation.spec, seen.observation.wishes, plan, refusals, now=now),
+            phase=_phase(turn.spec, seen.observation.wishes, plan, refusals, now=now),
             conditions=carried(before.conditions, refusals, now=now),
             judged=plan.judged,
             since=since_when(before.since, plan.judged, now=now),
             plan=plan,
             provider=seen.provider,
-            fencing_token=token,
+            fencing_token=turn.fencing_token,
             holder=self.authority.owner,
-            ended=self._now(),
             probe_messages={
                 vm_id: (probe.verdict.name, probe.message)
                 for vm_id, probe in seen.observation.probes.items()
@@ -175,24 +183,18 @@ class Cycles:
         return interval
 
     async def _tell(
-        self,
-        name: PresetName,
-        plan: Plan,
-        outcomes: Sequence[Outcome],
-        shown: Shown,
-        *,
-        is_complete: bool,
+        self, turn: _Turn, seen: Seen, outcomes: Sequence[Outcome], shown: Shown
     ) -> None:
-        before = self.board.get(name) or Shown()
+        before, plan = self.board.get(turn.name) or Shown(), shown.plan or Plan()
         refusals = [Refusal(each.code, each.message) for each in shown.conditions]
         tellings = [telling for each in outcomes if (telling := report(each))]
-        tellings += changes(before.statuses, plan, is_complete=is_complete)
+        tellings += changes(before.statuses, plan, is_complete=seen.observation.complete)
         tellings += conditions((each.code for each in before.conditions), refusals)
-        await self.hands.journal.tell(name, tellings, fencing_token=shown.fencing_token)
+        await self.hands.journal.tell(turn.name, tellings, fencing_token=turn.fencing_token)
         if plan.steps:
             _log.info(
                 "cycle acted",
-                preset=name,
+                preset=turn.name,
                 created=_count(outcomes, Fate.DONE) - _ended(outcomes),
                 terminated=_ended(outcomes),
                 not_done=len(outcomes) - _count(outcomes, Fate.DONE),

@@ -45,7 +45,7 @@ class Desk:
         return records.operator_record(state.value if state else b"")
 
     async def change(self, preset: PresetName, change: Change) -> record_pb2.OperatorRecord:
-        """Apply a change to the record; the record after it.  VersionMismatch when others do too."""
+        """Apply a change; the record after it.  VersionMismatch when others keep writing."""
         async with self._turn:
             for _ in range(ATTEMPTS):
                 self._authority.remaining()

@@ -125,7 +125,7 @@ class Overviews:
     def _removed(self, name: PresetName, vms: Iterable[view_pb2.VmView]) -> Overview:
         condition = view_pb2.Condition(
             code="PRESET_REMOVED",
-            message="removed from its source: its VMs run on, unmanaged; they are shown as last seen",
+            message="removed from its source: its VMs run on unmanaged, shown as last seen",
         )
         view = view_pb2.PresetView(
             name=name, phase=view_pb2.PRESET_PHASE_REMOVED, conditions=[condition]

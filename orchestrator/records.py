@@ -1,4 +1,4 @@
-"""Memory and wishes ⇄ the records in the runtime store. Pure translation, tolerant of older writers.
+"""Memory and wishes ⇄ the records in the runtime store: pure, and tolerant of older writers.
 
 A record of a newer schema is refused: its preset is left alone until this replica is upgraded.
 """
