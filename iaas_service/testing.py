@@ -90,7 +90,9 @@ class CloudContract:
             Trait.REBOOT: RebootContract,
             Trait.REBUILD: RebuildContract,
         }
-        tested = {trait for trait, contract in contracts.items() if isinstance(self, contract)}
+        tested = {
+            trait for trait, contract in contracts.items() if issubclass(type(self), contract)
+        }
         assert cloud.traits == tested
 
     async def test_a_new_vm_is_listed_with_its_marker(self, cloud: Cloud) -> None:

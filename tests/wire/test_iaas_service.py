@@ -77,7 +77,7 @@ class Desk:
     async def vms(self, number: int, **wish: Any) -> list[vm_pb2.Vm]:
         return [r.vm for r in await self.create(*(self.wish(**wish) for _ in range(number)))]
 
-    async def list(self, **request: Any) -> pb.ListVmsResponse:
+    async def listing(self, **request: Any) -> pb.ListVmsResponse:
         return await dial.ask(self.stub.ListVms, pb.ListVmsRequest(provider="sim", **request))
 
     async def terminate_all(
@@ -268,7 +268,7 @@ async def test_a_stale_token_is_refused_and_the_other_items_are_served(desk: Des
 
 async def test_a_listing_of_the_new_holder_shuts_the_old_one_out(desk: Desk) -> None:
     vm = await desk.vm(token=1)
-    await desk.list(held=[pb.PresetToken(preset="web", fencing_token=2)])
+    await desk.listing(held=[pb.PresetToken(preset="web", fencing_token=2)])
     assert reason(await desk.terminate(vm, fencing_token=1)) == "STALE_FENCING_TOKEN"
     [made] = await desk.create(desk.wish(token=1))
     assert isinstance(status.from_proto(made.status), StaleFencingToken)
@@ -282,14 +282,14 @@ async def test_a_listing_of_the_old_holder_is_refused_and_lowers_nothing(desk: D
         pb.PresetToken(preset="web", fencing_token=3),
     ]
     with pytest.raises(StaleFencingToken) as refusal:
-        await desk.list(held=held)
+        await desk.listing(held=held)
     assert refusal.value.facts == {"presets": "web", "floors": "7"}
     assert reason(await desk.terminate(vm, fencing_token=6)) == "STALE_FENCING_TOKEN"
 
 
 async def test_a_listing_without_a_token_for_what_it_holds_is_refused(desk: Desk) -> None:
     with pytest.raises(BadRequest):
-        await desk.list(held=[pb.PresetToken(preset="web")])
+        await desk.listing(held=[pb.PresetToken(preset="web")])
 
 
 async def test_the_tokens_on_the_vms_bring_the_floors_back_after_a_restart(desk: Desk) -> None:
@@ -297,7 +297,7 @@ async def test_the_tokens_on_the_vms_bring_the_floors_back_after_a_restart(desk:
     restarted = simulated(desk.clock)
     restarted.world = desk.world
     async with serving(restarted, desk.world, desk.clock) as fresh:
-        listing = await fresh.list()
+        listing = await fresh.listing()
         assert dict(listing.token_floors) == {"web": 9}
         assert reason(await fresh.terminate(vm, fencing_token=8)) == "STALE_FENCING_TOKEN"
 
@@ -394,7 +394,7 @@ UNHEALTHY = {"reason": pb.MUTATION_REASON_UNHEALTHY, "evidence": "3 probes faile
 async def test_when_too_many_are_unhealthy_the_breaker_opens() -> None:
     async with a_desk() as desk:
         vms = await desk.vms(20)
-        await desk.list()
+        await desk.listing()
         outcomes = [await desk.terminate(vm, **UNHEALTHY) for vm in vms[:7]]
         assert outcomes[:5] == [True] * 5
         assert [reason(outcome) for outcome in outcomes[5:]] == ["BREAKER_OPEN"] * 2
@@ -406,7 +406,7 @@ async def test_when_too_many_are_unhealthy_the_breaker_opens() -> None:
 async def test_a_few_unhealthy_among_many_open_no_breaker() -> None:
     async with a_desk() as desk:
         vms = await desk.vms(100)
-        await desk.list()
+        await desk.listing()
         outcomes = [await desk.terminate(vm, **UNHEALTHY) for vm in vms[:15]]
         assert outcomes == [True] * 15
 
@@ -491,7 +491,7 @@ async def test_a_newer_token_that_comes_while_one_waits_is_honoured() -> None:
     async with a_held_desk(parallel_calls=1) as (desk, cloud):
         asked = asyncio.create_task(desk.create(desk.wish(), desk.wish()))
         await cloud.begun.get()
-        await desk.list(held=[pb.PresetToken(preset="web", fencing_token=2)])
+        await desk.listing(held=[pb.PresetToken(preset="web", fencing_token=2)])
         cloud.go.set()
         first, second = await asked
         assert first.status.code == 0, "it was on its way already"
@@ -506,7 +506,7 @@ async def test_a_newer_token_that_comes_while_the_vm_is_read_is_honoured() -> No
         cloud.holds = lambda _: True
         asked = asyncio.create_task(desk.terminate(vm))
         await cloud.begun.get()
-        await desk.list(held=[pb.PresetToken(preset="web", fencing_token=2)])
+        await desk.listing(held=[pb.PresetToken(preset="web", fencing_token=2)])
         cloud.go.set()
         assert reason(await asked) == "STALE_FENCING_TOKEN"
         assert desk.lives(vm)
@@ -520,7 +520,7 @@ async def test_what_was_sent_is_done_when_its_caller_goes_and_what_waits_is_not(
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await desk.list()  # the server has heard of the cancellation by now
+        await desk.listing()  # the server has heard of the cancellation by now
         cloud.go.set()
         # With one slot, the next create gets its turn when the one on its way has ended.
         later = await desk.vm()
@@ -620,7 +620,7 @@ async def test_a_vm_made_by_a_create_that_failed_is_found_by_its_request(desk: D
     wish = desk.wish()
     [result] = await desk.create(wish)
     assert isinstance(status.from_proto(result.status), OutcomeUnknown)
-    [vm] = (await desk.list()).vms
+    [vm] = (await desk.listing()).vms
     assert vm.marker.request_id == wish.request_id
 
 
@@ -648,33 +648,33 @@ async def test_a_driver_that_breaks_spoils_one_item_and_tells_no_secrets() -> No
 
 async def test_pages_continue_one_reading(desk: Desk) -> None:
     vms = await desk.vms(5)
-    first = await desk.list(page_size=2)
+    first = await desk.listing(page_size=2)
     await desk.vms(3)
-    second = await desk.list(page_size=2, page_token=first.next_page_token)
-    third = await desk.list(page_size=2, page_token=second.next_page_token)
+    second = await desk.listing(page_size=2, page_token=first.next_page_token)
+    third = await desk.listing(page_size=2, page_token=second.next_page_token)
     listed = [vm.vm_id for page in (first, second, third) for vm in page.vms]
     assert listed == sorted(vm.vm_id for vm in vms)
     assert third.next_page_token == ""
-    assert len((await desk.list()).vms) == 8
+    assert len((await desk.listing()).vms) == 8
 
 
 async def test_a_page_that_comes_too_late_says_so(desk: Desk) -> None:
     await desk.vms(3)
-    first = await desk.list(page_size=2)
+    first = await desk.listing(page_size=2)
     await desk.clock.advance(timedelta(seconds=60))
     with pytest.raises(ResumeTokenTooOld):
-        await desk.list(page_size=2, page_token=first.next_page_token)
+        await desk.listing(page_size=2, page_token=first.next_page_token)
 
 
 async def test_a_page_token_that_was_made_up_is_refused(desk: Desk) -> None:
     with pytest.raises(BadRequest):
-        await desk.list(page_token="anything")
+        await desk.listing(page_token="anything")
 
 
 async def test_a_listing_of_some_presets_tells_nothing_of_the_others(desk: Desk) -> None:
     await desk.vm(preset="web", token=3)
     await desk.vm(preset="db", token=5)
-    listing = await desk.list(presets=["db"])
+    listing = await desk.listing(presets=["db"])
     assert [vm.marker.preset for vm in listing.vms] == ["db"]
     assert dict(listing.token_floors) == {"db": 5}
 
@@ -682,14 +682,14 @@ async def test_a_listing_of_some_presets_tells_nothing_of_the_others(desk: Desk)
 async def test_a_listing_shows_only_what_bears_our_marker(desk: Desk) -> None:
     ours, foreign = await desk.vms(2)
     desk.world.relabel(foreign.vm_id, **{marker.SUITE: "another"})
-    assert [vm.vm_id for vm in (await desk.list()).vms] == [ours.vm_id]
+    assert [vm.vm_id for vm in (await desk.listing()).vms] == [ours.vm_id]
 
 
 async def test_an_incomplete_listing_says_so_and_why(desk: Desk) -> None:
     await desk.vms(4)
-    assert (await desk.list()).complete
+    assert (await desk.listing()).complete
     desk.world.cell_down()
-    listing = await desk.list()
+    listing = await desk.listing()
     assert not listing.complete
     assert listing.incomplete_reason == "a cell is down"
     assert len(listing.vms) == 2
@@ -711,7 +711,7 @@ async def test_an_announced_shutdown_is_read(desk: Desk, text: str) -> None:
 async def test_a_shutdown_time_that_is_none_spoils_no_listing(desk: Desk, text: str) -> None:
     vm = await desk.vm(metadata={marker.TIMED_SHUTDOWN: text})
     sound = await desk.vm()
-    listing = await desk.list()
+    listing = await desk.listing()
     by_id = {listed.vm_id: listed for listed in listing.vms}
     assert by_id.keys() == {vm.vm_id, sound.vm_id}
     assert not by_id[vm.vm_id].HasField("timed_shutdown_time")
@@ -831,7 +831,7 @@ async def test_what_a_driver_cannot_do_is_said_at_once() -> None:
 
 async def test_a_watcher_hears_first_that_it_is_heard_then_of_changes(desk: Desk) -> None:
     watched = dial.listen(desk.stub.WatchVms, pb.WatchVmsRequest(provider="sim"))
-    async with asyncio.timeout(10), aclosing(watched) as messages:  # type: ignore[type-var]
+    async with asyncio.timeout(10), aclosing(watched) as messages:
         assert (await anext(messages)).HasField("bookmark")
         vm = await desk.vm()
         changed = await anext(messages)
@@ -845,7 +845,7 @@ async def test_a_watcher_hears_nothing_of_strangers(desk: Desk) -> None:
     vm, foreign = await desk.vms(2)
     desk.world.relabel(foreign.vm_id, **{marker.SUITE: "another"})
     watched = dial.listen(desk.stub.WatchVms, pb.WatchVmsRequest(provider="sim"))
-    async with asyncio.timeout(10), aclosing(watched) as messages:  # type: ignore[type-var]
+    async with asyncio.timeout(10), aclosing(watched) as messages:
         await anext(messages)
         desk.world.kill(foreign.vm_id)
         desk.world.kill(vm.vm_id)
@@ -855,7 +855,7 @@ async def test_a_watcher_hears_nothing_of_strangers(desk: Desk) -> None:
 
 async def test_many_changes_come_in_messages_of_a_hundred(desk: Desk) -> None:
     watched = dial.listen(desk.stub.WatchVms, pb.WatchVmsRequest(provider="sim"))
-    async with asyncio.timeout(10), aclosing(watched) as messages:  # type: ignore[type-var]
+    async with asyncio.timeout(10), aclosing(watched) as messages:
         await anext(messages)
         await desk.vms(250)
         told: list[int] = []

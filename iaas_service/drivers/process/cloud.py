@@ -60,6 +60,7 @@ T = TypeVar("T")
 _IDS: Final = uuid.UUID("6d1c3a1e-6c3f-5b0a-9d6e-5a2f4f0f2c11")
 _REMEMBERED: Final = timedelta(days=1)
 _KILL_PATIENCE: Final = timedelta(seconds=5)
+_ROOT_PATIENCE: Final = timedelta(seconds=2)
 _POLL: Final = timedelta(milliseconds=5)
 _THREADS: Final = 8
 
@@ -101,14 +102,8 @@ class ProcessCloud:
 
     async def __aenter__(self) -> Self:
         try:
-            self._held.enter_context(self.root.held())
+            await self._hold_root()
             await self._in_thread(self._find)
-        except BlockingIOError as e:
-            raise Refused(
-                f"another iaas_service, or another provider, keeps its VMs in {self.root.path}: "
-                f"stop it, or set iaas.providers.{self._provider}.options.root",
-                reason="ROOT_IN_USE",
-            ) from e
         except OSError as e:
             self._held.close()
             raise Unavailable(f"VMs cannot be kept in {self.root.path}: {e.strerror}") from e
@@ -166,6 +161,28 @@ class ProcessCloud:
     def watch(self) -> AbstractContextManager[Changes]:
         """Creations, ends and removals; nobody tells us of SIGSTOP."""
         return self._feed.subscribe()
+
+    async def _hold_root(self) -> None:
+        """Be alone in the root.  Of a service that was killed, half started children may hold it
+        for a moment.
+        """
+        end = self._clock.elapsed() + _ROOT_PATIENCE
+        while True:
+            try:
+                self._held.enter_context(self.root.held())
+            except BlockingIOError as e:
+                if self._clock.elapsed() >= end:
+                    raise self._root_in_use() from e
+                await self._clock.sleep(_POLL)
+            else:
+                return
+
+    def _root_in_use(self) -> Refused:
+        return Refused(
+            f"another iaas_service, or another provider, keeps its VMs in {self.root.path}: "
+            f"stop it, or set iaas.providers.{self._provider}.options.root",
+            reason="ROOT_IN_USE",
+        )
 
     async def _create(self, vm_id: VmId, order: Order) -> Vm:
         machine = self._machines.get(vm_id)

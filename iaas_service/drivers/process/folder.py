@@ -79,7 +79,7 @@ class Folder:
         """What the VM was made as.  ValueError when it cannot be told."""
         try:
             return Facts(**json.loads((self.path / "vm.json").read_bytes()))
-        except (OSError, TypeError) as e:
+        except (OSError, TypeError, ValueError) as e:
             raise ValueError(f"{self.path}: vm.json is unreadable") from e
 
     def metadata(self) -> Mapping[str, str] | None:
