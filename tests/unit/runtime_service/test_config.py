@@ -25,8 +25,8 @@ def test_stores_are_known_by_their_former_names(former: str, today: str) -> None
 
 
 def test_a_misspelt_key_is_refused_with_the_nearest_known_one() -> None:
-    with pytest.raises(settings.Invalid, match=r"runtime\.drivr: unknown key; .*'driver'"):
-        settings.parse({"drivr": "sqlite"}, Config, where=SECTION)
+    with pytest.raises(settings.Invalid, match=r"runtime\.drivers: unknown key; .*'driver'"):
+        settings.parse({"drivers": "sqlite"}, Config, where=SECTION)
 
 
 def test_both_stores_are_installed() -> None:
