@@ -1,4 +1,4 @@
-"""Settings of the orchestrator: where the services are, how long sessions live, how often to look."""
+"""Settings of the orchestrator: where the services are, how long sessions live, when to look."""
 
 from __future__ import annotations
 
