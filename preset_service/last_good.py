@@ -7,6 +7,7 @@ read is as good as none, for the sources are read anyway.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Iterable
@@ -37,8 +38,16 @@ class LastGood:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def load(self) -> tuple[Preset, ...]:
+    async def load(self) -> tuple[Preset, ...]:
         """What was saved last; nothing when there is no such file or it is damaged."""
+        return await asyncio.to_thread(self._load)
+
+    async def save(self, presets: Iterable[Preset]) -> None:
+        """Replace the file; OSError when that fails, and then the former one is still there."""
+        good = tuple(preset for preset in presets if preset.spec is not None)
+        await asyncio.to_thread(self._replace, _Page(presets=good))
+
+    def _load(self) -> tuple[Preset, ...]:
         try:
             return _PAGE.validate_json(self._path.read_bytes()).presets
         except FileNotFoundError:
@@ -51,11 +60,9 @@ class LastGood:
             _log.warning("last good presets damaged", path=str(self._path), errors=errors)
         return ()
 
-    def save(self, presets: Iterable[Preset]) -> None:
-        """Replace the file; OSError when that fails, and then the former one is still there."""
+    def _replace(self, page: _Page) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        good = tuple(preset for preset in presets if preset.spec is not None)
-        content = _PAGE.dump_json(_Page(presets=good))
+        content = _PAGE.dump_json(page)
         # Made with mode 0600.
         descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
         try:

@@ -87,7 +87,7 @@ async def running(last_good: LastGood, *, life: str, clock: Clock) -> AsyncItera
     A fault of ours in the background ends the block: better no service than one that has stopped
     to look.
     """
-    shelf = Shelf(await asyncio.to_thread(last_good.load), life=life, clock=clock)
+    shelf = Shelf(await last_good.load(), life=life, clock=clock)
     try:
         async with asyncio.TaskGroup() as group:
             library = Library(shelf, group, clock=clock)

@@ -25,8 +25,9 @@ class Shelf:
 
     def __init__(self, last_good: Iterable[Preset], *, life: str, clock: Clock) -> None:
         self._clock = clock
-        self._unsaved = asyncio.Event()
+        self._is_unsaved = False
         self._is_closed = False
+        self._to_do = asyncio.Event()
         self.book = Book(presets={preset.name: preset for preset in last_good})
         self.feed = Feed(life)
         self.feed.publish(list(self.book.presets.values()), is_synced=False)
@@ -46,6 +47,15 @@ class Shelf:
             now=self._clock.wall(),
         )
         self._publish(changes)
+        if changes:
+            _log.info(
+                "source has changed",
+                source=source,
+                revision=revision,
+                changed=sum(isinstance(change, Preset) for change in changes),
+                removed=sum(isinstance(change, Removed) for change in changes),
+                presets=len(self.book.presets),
+            )
 
     def unreachable(self, source: str, error: str) -> None:
         """Note that a source cannot be read."""
@@ -54,30 +64,33 @@ class Shelf:
         self.book = book.unreachable(self.book, source, error)
 
     async def keep(self, last_good: LastGood) -> None:
-        """Save every change, until `close`, after which it saves once more and returns."""
+        """Save every change, until `close`, after which it saves what is unsaved and returns."""
         while not self._is_closed:
-            await self._unsaved.wait()
-            self._unsaved.clear()
-            await self._save(last_good)
+            await self._to_do.wait()
+            self._to_do.clear()
+            if self._is_unsaved:
+                await self._save(last_good)
 
     def close(self) -> None:
         """No change will come any more."""
         self._is_closed = True
-        self._unsaved.set()
+        self._to_do.set()
 
     def _publish(self, changes: Sequence[Change]) -> None:
         self.feed.publish(changes, is_synced=self.book.is_synced)
         for change in changes:
             _tell(change)
         if changes:
-            self._unsaved.set()
+            self._is_unsaved = True
+            self._to_do.set()
 
     async def _save(self, last_good: LastGood) -> None:
-        presets = tuple(self.book.presets.values())
+        self._is_unsaved = False
         try:
-            await asyncio.to_thread(last_good.save, presets)
+            await last_good.save(tuple(self.book.presets.values()))
         except OSError as e:
             # The presets in memory are what counts; the next change tries again.
+            self._is_unsaved = True
             _log.warning("last good presets not saved", error=str(e))
 
 
@@ -97,4 +110,4 @@ def _tell(change: Change) -> None:
             last_good=change.spec is not None,
         )
     else:
-        _log.info("preset read", preset=change.name, file=change.file, spec_hash=change.spec_hash)
+        _log.debug("preset read", preset=change.name, file=change.file, spec_hash=change.spec_hash)

@@ -15,8 +15,9 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
+from pydantic import AfterValidator
 from watchfiles import awatch
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
@@ -46,7 +47,7 @@ _log = log.get("preset.directory")
 class Options(Settings):
     """The options of a source with the driver `directory`."""
 
-    path: str
+    path: Annotated[Path, AfterValidator(Path.expanduser)]
     """The directory; relative to the configuration file."""
     polling: bool = False
     """Look every 300 ms instead of asking the kernel for events."""

@@ -58,56 +58,66 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "preset" / "last_good.json"
 
 
-def test_what_was_saved_is_loaded(path: Path) -> None:
-    LastGood(path).save([FULL])
-    assert LastGood(path).load() == (FULL,)
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_only_good_ones_are_saved(path: Path) -> None:
-    LastGood(path).save([FULL, Preset(name="x", spec=None, source="s", file="f")])
-    assert LastGood(path).load() == (FULL,)
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
 
 
-def test_there_are_none_at_first(path: Path) -> None:
-    assert LastGood(path).load() == ()
+async def test_what_was_saved_is_loaded(path: Path) -> None:
+    await LastGood(path).save([FULL])
+    assert await LastGood(path).load() == (FULL,)
+
+
+async def test_only_good_ones_are_saved(path: Path) -> None:
+    await LastGood(path).save([FULL, Preset(name="x", spec=None, source="s", file="f")])
+    assert await LastGood(path).load() == (FULL,)
+
+
+async def test_there_are_none_at_first(path: Path) -> None:
+    assert await LastGood(path).load() == ()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 2, "presets": []}', b"\xff"])
-def test_a_damaged_file_is_as_good_as_none_and_is_replaced(path: Path, content: bytes) -> None:
-    path.parent.mkdir()
-    path.write_bytes(content)
-    assert LastGood(path).load() == ()
-    LastGood(path).save([FULL])
-    assert LastGood(path).load() == (FULL,)
+async def test_a_damaged_file_is_as_good_as_none_and_is_replaced(
+    path: Path, content: bytes
+) -> None:
+    write(path, content)
+    assert await LastGood(path).load() == ()
+    await LastGood(path).save([FULL])
+    assert await LastGood(path).load() == (FULL,)
 
 
-def test_only_the_owner_can_read_it(path: Path) -> None:
-    os.umask(before := os.umask(0))
-    LastGood(path).save([FULL])
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    os.umask(before)
+async def test_only_the_owner_can_read_it(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        await LastGood(path).save([FULL])
+    finally:
+        os.umask(before)
+    assert (mode(path), mode(path.parent)) == (0o600, 0o700)
 
 
-def test_a_failed_save_leaves_the_former_one_and_no_litter(
+async def test_a_failed_save_leaves_the_former_one_and_no_litter(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    LastGood(path).save([FULL])
+    await LastGood(path).save([FULL])
 
     def full_disk(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
-        LastGood(path).save([])
-    assert LastGood(path).load() == (FULL,)
+        await LastGood(path).save([])
+    assert await LastGood(path).load() == (FULL,)
     assert [each.name for each in path.parent.iterdir()] == ["last_good.json"]
 
 
-def test_damage_is_told_without_what_the_file_holds(
+async def test_damage_is_told_without_what_the_file_holds(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path.parent.mkdir()
-    path.write_bytes(b'{"version": 1, "presets": [{"user_data": "hunter2"}]}')
-    assert LastGood(path).load() == ()
+    write(path, b'{"version": 1, "presets": [{"user_data": "hunter2"}]}')
+    assert await LastGood(path).load() == ()
     assert "hunter2" not in capsys.readouterr().out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -119,22 +118,22 @@ async def test_a_source_unreachable_at_the_start_keeps_its_presets(last_good: La
 async def test_a_change_is_saved_without_an_orderly_end(
     last_good: LastGood, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, saved = last_good.save, threading.Event()
+    save, saved = last_good.save, asyncio.Event()
 
-    def save_and_tell(presets: Iterable[Preset]) -> None:
-        save(presets)
+    async def save_and_tell(presets: Iterable[Preset]) -> None:
+        await save(presets)
         saved.set()
 
     monkeypatch.setattr(last_good, "save", save_and_tell)
     async with opened(last_good, s=Memory(a="count: 1")):
-        assert await asyncio.to_thread(saved.wait, 20)
-        assert [preset.name for preset in last_good.load()] == ["a"]
+        await asyncio.wait_for(saved.wait(), 20)
+        assert [preset.name for preset in await last_good.load()] == ["a"]
 
 
 async def test_a_full_disk_stops_nothing(
     last_good: LastGood, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(presets: object) -> None:
+    async def full(presets: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(last_good, "save", full)
@@ -178,3 +177,26 @@ async def test_what_the_block_raises_leaves_as_it_was_raised(last_good: LastGood
     with pytest.raises(Refused, match="port taken"):
         async with opened(last_good, s=Memory()):
             raise Refused("port taken")
+
+
+async def test_a_save_that_failed_is_made_up_for(
+    last_good: LastGood, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(presets: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(last_good, "save", full)
+        async with opened(last_good, s=Memory(a="count: 1")):
+            await asyncio.sleep(0)
+            disk.undo()
+    assert [preset.name for preset in await last_good.load()] == ["a"]
+
+
+async def test_what_could_not_be_loaded_is_not_overwritten_without_a_change(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "last_good.json").write_text("from the future")
+    async with opened(LastGood(tmp_path / "last_good.json"), s=Memory()):
+        pass
+    assert (tmp_path / "last_good.json").read_text() == "from the future"
