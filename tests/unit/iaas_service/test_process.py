@@ -210,6 +210,8 @@ async def test_the_end_of_a_process_is_told_with_its_cause(cloud: ProcessCloud) 
 async def test_the_end_of_a_process_of_an_earlier_life_is_told_too(tmp_path: Path) -> None:
     async with cloud_in(tmp_path, flavors={"small": SLEEPER}) as former:
         vm = await former.create(an_order())
+        path = former.root.folder(vm.vm_id).path
+        await until_true(lambda: has_told_its_name(path))
     async with sleepers(tmp_path) as cloud:
         with cloud.watch() as changes:
             os.kill(pid_of(vm), signal.SIGKILL)
