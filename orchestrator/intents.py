@@ -44,7 +44,11 @@ def without_unneeded(
 
 def to_repeat(open_intents: tuple[Intent, ...], seen: Observation) -> tuple[Create, ...]:
     """Creates to be sent (again) under their own request id."""
-    return tuple(Create(intent) for intent in open_intents if _may_be_sent(intent, seen))
+    return tuple(
+        Create(intent, "REPEAT", "it was asked for, and its VM was not seen yet")
+        for intent in open_intents
+        if _may_be_sent(intent, seen)
+    )
 
 
 def new_intents(number: int, seen: Observation) -> tuple[Intent, ...]:

@@ -29,8 +29,16 @@ def make(stock: Stock) -> tuple[tuple[Create, ...], tuple[Refusal, ...]]:
         return (), (Refusal("SLOW_START", "the VM that is tried alone has not proved itself yet"),)
     repeats = repeats[:allowed]
     number = max(0, min(missing, allowed - len(repeats)))
-    fresh = tuple(Create(intent) for intent in intents.new_intents(number, seen))
+    fresh = tuple(Create(each, *_why(stock)) for each in intents.new_intents(number, seen))
     return (*repeats, *fresh), refusals
+
+
+def _why(stock: Stock) -> tuple[str, str]:
+    """The reason for new VMs, and its evidence."""
+    there = f"{len(stock.alive)} of {stock.count} VMs are there"
+    if len(stock.alive) < stock.count:
+        return "MISSING", there
+    return "REPLACEMENT", f"{there}, and {len(stock.leaving)} of them shall leave"
 
 
 def _awaited(stock: Stock) -> tuple[Refusal, ...]:

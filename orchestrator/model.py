@@ -288,9 +288,11 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Make a VM under this intent."""
+    """Make a VM under this intent, for this reason, on this evidence."""
 
     intent: Intent
+    reason: str
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

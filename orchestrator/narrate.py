@@ -46,8 +46,10 @@ def announce(step: Create | Terminate) -> Telling:
         attempt = step.intent.attempts + 1
         return Telling(
             kind="VM_CREATING",
+            reason=step.reason,
             message=f"creating {step.intent.name}"
-            + (f", attempt {attempt}" if attempt > 1 else ""),
+            + (f", attempt {attempt}" if attempt > 1 else "")
+            + f": {step.evidence}",
             evidence={"request_id": step.intent.request_id, "spec_hash": step.intent.spec_hash},
         )
     return Telling(

@@ -70,8 +70,8 @@ def step_message(step: Step) -> pb.PlanStep:
         attempt = f", attempt {step.intent.attempts + 1}" if step.intent.attempts else ""
         return pb.PlanStep(
             action=pb.STEP_ACTION_CREATE,
-            reason="REPEAT" if step.intent.attempts else "MISSING",
-            evidence=f"{step.intent.name}{attempt}",
+            reason=step.reason,
+            evidence=f"{step.intent.name}{attempt}: {step.evidence}",
         )
     return pb.PlanStep(
         action=pb.STEP_ACTION_TERMINATE,
