@@ -117,7 +117,7 @@ def test_a_host_is_a_host(host: str) -> None:
 def test_an_unknown_key_is_named_with_the_nearest_known_one() -> None:
     finding = refusal(chek_status=200)
     assert (finding.path, finding.nearest) == ("chek_status", "check_status")
-    assert refusal(tls={"verfy": True}).nearest == "verify"
+    assert refusal(tls={"verifyy": True}).nearest == "verify"
 
 
 def test_patterns_for_the_body_are_not_taken_for_they_may_never_end() -> None:
