@@ -1,0 +1,97 @@
+"""Suites for end-to-end tests: each has a folder and ports of its own, and leaves nothing running."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.e2e.suite import Suite
+
+NewSuite = Callable[[], Suite]
+
+# Below the ports that the kernel gives to outgoing connections, and far from the suite's own.
+_FIRST_PORT, _LAST_PORT = 18_000, 30_000
+# Test processes that run side by side begin at different places.
+_PORTS = itertools.cycle(range(_FIRST_PORT, _LAST_PORT))
+_BEGINNING = os.getpid() * 101 % (_LAST_PORT - _FIRST_PORT)
+_OF_A_SUITE = 6
+_LOG_BYTES = 12_000
+
+
+@pytest.fixture
+def new_suite(tmp_path: Path) -> Iterator[NewSuite]:
+    """Makes suites; all of them end with the test."""
+    with_folders = (tmp_path / f"suite-{number}" for number in itertools.count())
+    yield from _suites(with_folders)
+
+
+@pytest.fixture
+def suite(new_suite: NewSuite) -> Suite:
+    """A suite without presets, not started yet."""
+    return new_suite()
+
+
+@pytest.fixture(scope="module")
+def shared_suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """A suite for all tests of a file, each with presets of its own."""
+    folder = tmp_path_factory.mktemp("shared")
+    for new in _suites(iter([folder / "suite"])):
+        suite = new()
+        suite.up()
+        yield suite
+
+
+def _suites(folders: Iterator[Path]) -> Iterator[NewSuite]:
+    suites: list[Suite] = []
+
+    def new() -> Suite:
+        suite = Suite(next(folders), free_ports(_OF_A_SUITE))
+        suites.append(suite)
+        return suite
+
+    try:
+        yield new
+    finally:
+        for suite in suites:
+            _tell(suite)
+            suite.close()
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports on which nobody listens, given to nobody else by this process."""
+    found = (port for port in _PORTS if _is_free(port))
+    return list(itertools.islice(found, number))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _tell(suite: Suite) -> None:
+    """Pytest shows it when the test failed."""
+    for name, daemon in suite.daemons.items():
+        print(
+            f"--- {name}: {'runs' if daemon.is_alive else 'has ended'}\n{daemon.said()[-_LOG_BYTES:]}"
+        )
+    try:
+        for view in suite.list_presets().presets:
+            print(f"--- {view}")
+    except grpc.RpcError as e:
+        print(f"--- presets cannot be asked for: {e!r}")
+
+
+# Once, when the module is loaded: ports are taken from where this process begins.
+for _ in range(_BEGINNING):
+    next(_PORTS)

@@ -1,0 +1,84 @@
+"""What tests ask of the operating system: processes by their folder, HTTP, limits, namespaces.
+
+A VM's process works in its VM's folder, so that the folder tells whose it is; nothing here signals
+a process that was not found so, or started by the test itself.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import resource
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+# Gives what follows a network of its own, in which not even loopback works.
+_WITHOUT_NETWORK = (["unshare", "-n"], ["unshare", "-r", "-n"])
+_OWN_MOUNTS = (["unshare", "-m"], ["unshare", "-r", "-m"])
+
+
+def processes_beneath(folder: Path) -> dict[int, Path]:
+    """Pids of processes that work in this folder or beneath, each with where."""
+    return {pid: where for pid, where in _working_places() if where.is_relative_to(folder)}
+
+
+def kill_beneath(folder: Path) -> None:
+    """Kill them all, those that they start meanwhile included."""
+    while pids := processes_beneath(folder):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _working_places() -> Iterator[tuple[int, Path]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            # Gone meanwhile, or another user's.
+            with suppress(OSError):
+                yield int(entry.name), (entry / "cwd").readlink()
+
+
+def body_of(address: str, port: int) -> str:
+    """What a GET of `/` answers there.  OSError when nobody does."""
+    connection = http.client.HTTPConnection(address, port, timeout=5)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+    except http.client.HTTPException as e:
+        raise ConnectionError(str(e)) from e
+    finally:
+        connection.close()
+
+
+def use_up_descriptors(pid: int) -> tuple[int, int]:
+    """Let a process open no further file; the limits that it had."""
+    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    lowest_free = next(number for number in range(len(used) + 1) if number not in used)
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    return resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, hard))
+
+
+def without_network() -> list[str] | None:
+    """What to put before a command so that it has no network; None where nobody lets us."""
+    return _first_allowed(_WITHOUT_NETWORK)
+
+
+def with_own_mounts() -> list[str] | None:
+    """What to put before a command so that it may mount; None where nobody lets us."""
+    return _first_allowed(_OWN_MOUNTS)
+
+
+def _first_allowed(candidates: tuple[list[str], ...]) -> list[str] | None:
+    return next((each for each in candidates if _is_allowed(tuple(each))), None)
+
+
+@cache
+def _is_allowed(command: tuple[str, ...]) -> bool:
+    if shutil.which(command[0]) is None:
+        return False
+    return subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
