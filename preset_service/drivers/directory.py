@@ -44,7 +44,7 @@ _STEP_MS: Final = 50
 _log = log.get("preset.directory")
 
 
-class Options(Settings):
+class DirectoryOptions(Settings):
     """The options of a source with the driver `directory`."""
 
     path: Annotated[Path, AfterValidator(Path.expanduser)]
@@ -63,6 +63,7 @@ class _Look:
 class DirectoryDriver:
     """A directory of preset files."""
 
+    Options: ClassVar[type[Settings]] = DirectoryOptions
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.NOTICES_CHANGES})
 
     def __init__(self, directory: Path, *, clock: Clock, polling: bool = False) -> None:
@@ -79,7 +80,7 @@ class DirectoryDriver:
         cls, options: Mapping[str, Any], *, place: Place
     ) -> AsyncIterator[DirectoryDriver]:
         """The driver; the directory may be absent at present."""
-        parsed = settings.parse(options, Options, where=place.where)
+        parsed = settings.parse(options, DirectoryOptions, where=place.where)
         yield cls(place.base_dir / parsed.path, clock=place.clock, polling=parsed.polling)
 
     @property
