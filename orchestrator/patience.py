@@ -15,6 +15,8 @@ from .stock import Stock
 
 REPEAT_TERMINATION_AFTER = timedelta(seconds=60)
 RETRY_TERMINATION_AFTER = timedelta(seconds=30)
+# Clouds keep the record of an ended VM for up to an hour after it was sent away.
+REPEAT_REMOVAL_AFTER = timedelta(minutes=10)
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -23,6 +25,13 @@ def was_asked_lately(judged: Judged, stock: Stock) -> bool:
     """Whether its termination is so fresh that it may still be carried out."""
     since = judged.memory.terminating_since
     return since is not None and stock.seen.now - since < REPEAT_TERMINATION_AFTER
+
+
+def is_lingering(judged: Judged, stock: Stock) -> bool:
+    """Whether it was sent away, and what is left of it is the cloud's business for now."""
+    since = judged.memory.terminating_since
+    is_fresh = since is not None and stock.seen.now - since < REPEAT_REMOVAL_AFTER
+    return judged.memory.is_terminating and is_fresh
 
 
 def may_retry(judged: Judged, stock: Stock) -> bool:

@@ -22,6 +22,7 @@ from .model import (
 )
 from .patience import (
     is_in_doubt,
+    is_lingering,
     may_retry,
     names,
     trials,
@@ -99,8 +100,7 @@ def _corpses(stock: Stock) -> tuple[list[Terminate], tuple[Refusal, ...]]:
         for each in stock.judged
         if each.status in {VmStatus.TERMINATED, VmStatus.ERROR}
         and not each.vm.protected
-        # A record that the cloud keeps for a while after our termination is nobody's business.
-        and not each.memory.is_terminating
+        and not is_lingering(each, stock)
         and may_retry(each, stock)
     ]
     if dead and stock.is_paused(Process.REPLACE):

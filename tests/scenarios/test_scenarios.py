@@ -19,7 +19,6 @@ import pytest
 
 from orchestrator.model import (
     Check,
-    Create,
     Pause,
     Plan,
     Policy,
@@ -212,12 +211,8 @@ def _lines(plan: Plan) -> str:
     group = Counter(each.status.name for each in plan.judged)
     state = ", ".join(f"{number} {status}" for status, number in sorted(group.items()))
     lines = [f"{state or 'nothing'}{': settled' if plan.is_settled else ''}"]
-    creates = [step.intent for step in plan.steps if isinstance(step, Create)]
-    again = sum(1 for intent in creates if intent.attempts)
-    if len(creates) > again:
-        lines.append(f"create {len(creates) - again}")
-    if again:
-        lines.append(f"create {again} again, under the same request id")
+    creates = Counter((step.reason, step.evidence) for step in plan.creates)
+    lines += [f"create {number} ({why}): {words}" for (why, words), number in creates.items()]
     lines += [
         f"terminate {step.vm.vm_id} ({step.reason.name}): {step.evidence}"
         for step in plan.terminations

@@ -31,8 +31,9 @@ def check_plan(seen: Observation, plan: Plan) -> None:
     acts_on_whole_listings_alone(seen, plan)
     records_what_it_makes(plan)
     makes_no_more_than_may_live(seen, plan)
+    for each in plan.steps:
+        has_reason_and_evidence(each)
     for step in plan.terminations:
-        has_reason_and_evidence(step)
         touches_nothing_of_others(seen, step)
         destroys_for_health_on_proof_alone(seen, plan, step)
     keeps_the_budget(seen, plan)
@@ -71,8 +72,8 @@ def makes_no_more_than_may_live(seen: Observation, plan: Plan) -> None:
     assert living + len(plan.memory.intents) <= limit
 
 
-def has_reason_and_evidence(step: Terminate) -> None:
-    assert step.reason in Reason
+def has_reason_and_evidence(step: Create | Terminate) -> None:
+    assert step.reason
     assert step.evidence
 
 

@@ -130,7 +130,7 @@ def test_on_thaw_every_timer_starts_anew_and_no_old_verdict_is_carried_out() -> 
 
 
 def test_a_surge_vm_is_not_taken_for_surplus_while_it_is_open() -> None:
-    """Else a blind prober would first ask for replacements, and then have VMs destroyed as extra."""
+    """Else a blind prober would ask for replacements and then have VMs destroyed as extra."""
     observation = seen(
         checked(2),
         vms("abc"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator import health
-from orchestrator.model import Judged, Observation, VmId, VmMemory, VmState, VmStatus
+from orchestrator.model import Judged, Observation, Probe, VmId, VmMemory, VmState, VmStatus
 from tests.support.given import (
     CONDEMNED,
     HEALTHY,
@@ -33,7 +33,7 @@ def one(observation: Observation) -> Judged:
     return only
 
 
-def after(memory: VmMemory, *verdicts: health.Probe, every: float = 15) -> VmMemory:
+def after(memory: VmMemory, *verdicts: Probe, every: float = 15) -> VmMemory:
     """What is remembered after probes at intervals, the last of them now."""
     for number, probe in enumerate(verdicts):
         at = NOW - seconds(every * (len(verdicts) - 1 - number))
