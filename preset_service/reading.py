@@ -20,6 +20,10 @@ from vmshepherd_kit import settings, strict_yaml
 
 Path = tuple[str | int, ...]
 
+# No preset needs as many; to explain what is wrong with each of them could take minutes.
+_MOST_VALUES: Final = 2_000
+_MOST_FINDINGS: Final = 50
+
 _FILE_SCHEME: Final = "file://"
 # What an unreadable text says of its name, for showing the fault where it is looked for.
 _NAME_LINE: Final = re.compile(
@@ -87,7 +91,7 @@ def unreadable(problem: str, *, file: str) -> Rejected:
 
 
 def _rejected(unusable: Unusable, file: str, name: str | None) -> Rejected:
-    findings = sorted(unusable.findings, key=lambda finding: finding.line)
+    findings = sorted(unusable.findings, key=lambda finding: finding.line)[:_MOST_FINDINGS]
     return Rejected(
         file=file,
         name=name,
@@ -100,7 +104,7 @@ def _rejected(unusable: Unusable, file: str, name: str | None) -> Rejected:
 
 def _document(content: bytes) -> strict_yaml.Document:
     try:
-        document = strict_yaml.read(content, max_bytes=MAX_TEXT_BYTES)
+        document = strict_yaml.read(content, max_bytes=MAX_TEXT_BYTES, max_values=_MOST_VALUES)
     except strict_yaml.YamlError as e:
         raise Unusable([Finding(message=e.problem, line=e.line, key=e.key)]) from e
     if document.value is None:

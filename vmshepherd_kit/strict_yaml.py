@@ -68,10 +68,16 @@ class Document:
         return self.lines.get(path, 1)
 
 
-def read(text: str | bytes, *, max_bytes: int = 262_144, max_depth: int = 20) -> Document:
+def read(
+    text: str | bytes,
+    *,
+    max_bytes: int = 262_144,
+    max_depth: int = 20,
+    max_values: int = 10_000,
+) -> Document:
     """Read the only document of a text, None of an empty one; YamlError when it is not strict."""
     parsed = _events(_checked(text, max_bytes))
-    return _Reader(parsed, max_depth).document()
+    return _Reader(parsed, max_depth, max_values).document()
 
 
 def _checked(text: str | bytes, max_bytes: int) -> str:
@@ -103,9 +109,10 @@ def _events(text: str) -> Iterator[events.Event]:
 class _Reader:
     """Builds one document of its events, remembering where it is."""
 
-    def __init__(self, parsed: Iterator[events.Event], max_depth: int) -> None:
+    def __init__(self, parsed: Iterator[events.Event], max_depth: int, max_values: int) -> None:
         self._events = parsed
         self._max_depth = max_depth
+        self._max_values = max_values
         self._lines: dict[Path, int] = {}
 
     def document(self) -> Document:
@@ -122,6 +129,8 @@ class _Reader:
     def _node(self, event: events.Event, path: Path) -> Value:
         self._lines.setdefault(path, _line(event))
         self._refuse_extras(event, path)
+        if len(self._lines) > self._max_values:
+            raise YamlError(f"holds more than {self._max_values} values", _line(event))
         if isinstance(event, events.ScalarEvent):
             return self._scalar(event, path)
         if len(path) >= self._max_depth:

@@ -203,6 +203,13 @@ def test_a_text_above_the_limit_is_refused() -> None:
     assert "longer" in fault("count: 1\n" + "#" * 300_000).message
 
 
+def test_a_text_of_many_faults_is_refused_before_they_are_explained() -> None:
+    # Each takes a fraction of a millisecond, and the whole service would wait for them.
+    found = faults("count: 1\nnetwork: {subnets: [" + "1," * 100_000 + "]}")
+    assert "more than" in found[0].message
+    assert len(faults("\n".join(f"key{i}: 1" for i in range(1_000)))) == 50
+
+
 def test_texts_that_look_like_other_types_stay_what_they_are() -> None:
     tags = spec("count: 1\nmeta_tags: {a: no, b: 12:30:45, c: 'x', d: 5, e: true}").meta_tags
     assert tags == {"a": "no", "b": "12:30:45", "c": "x", "d": "5", "e": "true"}

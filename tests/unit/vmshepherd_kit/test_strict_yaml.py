@@ -107,6 +107,12 @@ def test_depth_and_size_have_limits_that_can_be_set() -> None:
     refused("a: ą", max_bytes=4)
 
 
+def test_more_values_than_anybody_writes_are_refused_at_the_line_that_is_too_much() -> None:
+    with pytest.raises(YamlError, match="more than 10 values") as refused:
+        strict_yaml.read("- a\n" * 100, max_values=10)
+    assert refused.value.line == 10  # the list itself is one of them
+
+
 def test_every_value_knows_its_line_and_a_missing_one_its_parents() -> None:
     document = strict_yaml.read("name: web\n\nnetwork:\n  zones:\n  - a\n  - b\n")
     assert document.line_of(("name",)) == 1
