@@ -174,13 +174,12 @@ class Mutations:
         self, provider: Provider, mutation: Mutation, deadline: Deadline
     ) -> Vm | None:
         """The VM as it is now, once all gates let it pass; None when it is gone."""
-        deadline.require()
         vm = await _read(provider, mutation, deadline)
         if vm is None:
             return None
         self._gates.pass_identity(mutation, vm)
         self._gates.pass_protection(mutation, vm)
-        # The reading took time: look at the clock and at the token again, directly before acting.
+        # The turn and the reading took time: look at clock and token again, directly before acting.
         deadline.require()
         self._tokens.require(mutation.preset, mutation.fencing_token)
         self._gates.pass_limits(provider.name, mutation, vm, self._clock.elapsed())

@@ -377,6 +377,7 @@ async def test_many_attempts_at_one_vm_cost_one() -> None:
         for _ in range(5):
             assert isinstance(await desk.terminate(stuck), Unavailable)
         assert await desk.terminate(other) is True
+        assert isinstance(await desk.terminate(stuck), Unavailable), "it is paid for already"
 
 
 async def test_an_operator_needs_force_to_pass_over_the_budget() -> None:
@@ -509,6 +510,19 @@ async def test_a_newer_token_that_comes_while_the_vm_is_read_is_honoured() -> No
         await desk.listing(held=[pb.PresetToken(preset="web", fencing_token=2)])
         cloud.go.set()
         assert reason(await asked) == "STALE_FENCING_TOKEN"
+        assert desk.lives(vm)
+
+
+async def test_a_reading_that_took_all_the_time_is_followed_by_nothing() -> None:
+    async with a_held_desk() as (desk, cloud):
+        cloud.holds = lambda _: False
+        vm = await desk.vm()
+        cloud.holds = lambda _: True
+        asked = asyncio.create_task(desk.terminate(vm))
+        await cloud.begun.get()
+        await desk.clock.advance(timedelta(seconds=9, milliseconds=500))
+        cloud.go.set()
+        assert reason(await asked) == "DEADLINE_TOO_SHORT"
         assert desk.lives(vm)
 
 
