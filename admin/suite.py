@@ -11,10 +11,10 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from admin import live, removal, services
 from admin.options import Exit
@@ -55,24 +55,21 @@ async def up(configuration: Configuration, *, is_ephemeral: bool) -> None:
     set_log(configuration.log)
     with serve.stop_signals() as signals:
         async with behind(configuration) as servers:
-            addresses = {name: server.address for name, server in servers.items()}
-            async with in_front(configuration, addresses) as orchestrator:
+            async with in_front(configuration, servers) as orchestrator:
                 _tell_beginning(configuration, orchestrator.address)
                 with live.screen_for(console(), SystemClock()) as screen:
                     # The log goes where the screen lets it through.
                     set_log(configuration.log)
                     await _until_signal(
                         signals,
-                        configuration=configuration,
-                        addresses=addresses,
-                        orchestrator=orchestrator,
-                        screen=screen,
+                        live.watch(orchestrator.address, screen, SystemClock()),
+                        _follow(configuration, servers, orchestrator),
                     )
                 set_log(configuration.log)
                 impatience = asyncio.create_task(_leave_at_second(signals))
                 _tell("The suite ends; once more ends it at once.")
             if is_ephemeral:
-                await _remove_all(addresses)
+                await _remove_all(servers)
         impatience.cancel()
     if not is_ephemeral:
         _tell_end(configuration)
@@ -90,15 +87,16 @@ async def behind(configuration: Configuration) -> AsyncIterator[dict[str, Served
 
 @asynccontextmanager
 async def in_front(
-    configuration: Configuration, addresses: Mapping[str, str]
+    configuration: Configuration, servers: Mapping[str, Served]
 ) -> AsyncIterator[Served]:
-    """The orchestrator, calling the services at these addresses whatever the file says."""
-    async with _service(FRONT, pointed(configuration, addresses)) as server:
+    """The orchestrator, calling these services whatever the file says."""
+    async with _service(FRONT, pointed(configuration, servers)) as server:
         yield server
 
 
-def pointed(configuration: Configuration, addresses: Mapping[str, str]) -> Configuration:
-    """The configuration with the orchestrator's services at these addresses."""
+def pointed(configuration: Configuration, servers: Mapping[str, Served]) -> Configuration:
+    """The configuration with the orchestrator calling these services."""
+    addresses = {name: server.address for name, server in servers.items()}
     called = {**addresses, "iaas": [addresses["iaas"]]}
     front = {**configuration.section(FRONT), "services": called}
     return dataclasses.replace(configuration, sections={**configuration.sections, FRONT: front})
@@ -125,41 +123,42 @@ async def _service(name: str, configuration: Configuration) -> AsyncIterator[Ser
         yield server
 
 
-async def _until_signal(
-    signals: Signals,
-    *,
-    configuration: Configuration,
-    addresses: Mapping[str, str],
-    orchestrator: Served,
-    screen: live.Screen,
-) -> None:
-    """Show what happens and follow the file, until somebody wants the end."""
-    shown = asyncio.create_task(live.watch(orchestrator.address, screen, SystemClock()))
-    followed = asyncio.create_task(_follow(configuration, addresses, orchestrator))
+async def _until_signal(signals: Signals, *meanwhile: Coroutine[Any, Any, None]) -> None:
+    """Do these things until somebody wants the end, or until one of them fails."""
     wanted = asyncio.create_task(signals.get())
+    doing = [asyncio.create_task(each) for each in meanwhile]
     try:
-        await asyncio.wait({shown, wanted}, return_when=asyncio.FIRST_COMPLETED)
+        running = {wanted, *doing}
+        while not wanted.done() and not any(_failed(task) for task in doing):
+            _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (shown, followed, wanted):
+        for task in (wanted, *doing):
             task.cancel()
-        results = await asyncio.gather(shown, followed, wanted, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
+        await asyncio.gather(wanted, *doing, return_exceptions=True)
+    for task in doing:
+        if _failed(task):
+            task.result()
+
+
+def _failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is not None
 
 
 async def _follow(
-    configuration: Configuration, addresses: Mapping[str, str], orchestrator: Served
+    configuration: Configuration, servers: Mapping[str, Served], orchestrator: Served
 ) -> None:
-    """Only the orchestrator takes new settings while it runs; the others need a restart."""
-    apply = reload.applied_by(orchestrator, FRONT, services.settings_of(FRONT))
+    """Let a changed file take force in those services that can take it."""
+    parts = {
+        name: reload.applied_by(server, name, services.settings_of(name))
+        for name, server in servers.items()
+    }
+    front = reload.applied_by(orchestrator, FRONT, services.settings_of(FRONT))
 
     async def apply_pointed(newest: Configuration) -> None:
-        if apply is not None:
-            await apply(pointed(newest, addresses))
+        if front is not None:
+            await front(pointed(newest, servers))
 
-    parts: dict[str, reload.Apply | None] = dict.fromkeys(BEHIND)
-    parts[FRONT] = apply_pointed if apply else None
+    parts[FRONT] = apply_pointed if front else None
     refused = reload.told_to(orchestrator)
     await reload.follow(configuration, parts, set_log=set_log, refused=refused)
 
@@ -171,10 +170,11 @@ async def _leave_at_second(signals: Signals) -> None:
     os._exit(Exit.INTERRUPTED)
 
 
-async def _remove_all(addresses: Mapping[str, str]) -> None:
+async def _remove_all(servers: Mapping[str, Served]) -> None:
+    _tell("Its VMs are removed …")
     done = await removal.remove_all(
-        runtime=addresses["runtime"],
-        iaas=addresses["iaas"],
+        runtime=servers["runtime"].address,
+        iaas=servers["iaas"].address,
         clock=SystemClock(),
         chance=SystemChance(),
     )

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import watchfiles
 from pydantic import BaseModel
 
-from vmshepherd_kit import config_file, log
+from vmshepherd_kit import config_file, log, settings
 from vmshepherd_kit.config_file import Configuration, Log
 from vmshepherd_kit.errors import Refused, ShepherdError
 
@@ -59,7 +59,10 @@ def applied_by(server: object, section: str, config: type[BaseModel]) -> Apply |
     reloading = server
 
     async def apply(configuration: Configuration) -> None:
-        await reloading.reload(configuration.parse(section, config))
+        try:
+            await reloading.reload(configuration.parse(section, config))
+        except settings.Invalid as e:
+            raise configuration.refusal(e) from e
 
     return apply
 

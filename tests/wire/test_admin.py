@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -465,3 +466,103 @@ async def test_help_comes_before_anybody_could_wait_for_it(vmshepherd: Command) 
     out, _ = await process.communicate()
     assert b"HEAVY []" in out
     assert b"Exit codes" in out
+
+
+async def test_a_preset_file_is_checked_without_a_suite(
+    vmshepherd: Command, tmp_path: Path
+) -> None:
+    fine, wrong = tmp_path / "fine.yaml", tmp_path / "wrong.yaml"
+    fine.write_text("count: 2\n")
+    wrong.write_text("name: other\ncuont: 2\n")
+    ran = await vmshepherd("preset", "validate", str(fine), str(wrong))
+    assert ran.code == 1
+    assert f"{fine}: fine: preset fine" in ran.out
+    assert f"{wrong}:2: cuont: unknown key" in ran.out
+    assert "'count'" in ran.out
+    assert (await vmshepherd("preset", "validate", str(fine))).code == 0
+
+
+async def test_findings_in_json_are_one_answer_of_the_api_a_file(
+    vmshepherd: Command, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("count: many\n")
+    ran = await vmshepherd("preset", "validate", str(wrong), "-o", "json")
+    [finding] = ran.json["findings"]
+    assert (ran.code, finding["line"], finding["key"]) == (1, 1, "count")
+    assert finding["file"] == str(wrong)
+
+
+async def test_templates_and_files_of_user_data_are_tried_too(
+    vmshepherd: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "boot.sh").write_text("#!/bin/sh\n# {{ nmae }}\n")
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("count: 1\nuserdata: file://boot.sh\n")
+    ran = await vmshepherd("preset", "validate", str(wrong))
+    assert ran.code == 1
+    assert f"{wrong}:2: userdata: " in ran.out
+    assert "nmae" in ran.out
+
+
+async def test_two_files_that_declare_one_preset_are_found(
+    vmshepherd: Command, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    for path in paths:
+        path.write_text("name: web\ncount: 1\n")
+    ran = await vmshepherd("preset", "validate", *map(str, paths))
+    assert ran.code == 1
+    assert ran.out.count("'web' is declared by another of these files too") == 2
+
+
+async def test_defaults_of_the_configuration_count_when_a_preset_is_checked(
+    vmshepherd: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "web.yaml").write_text("count: 1\npolicy: {max_surge: 0}\n")
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("preset: {defaults: {policy: {max_unavailable: 0}}}\n")
+    web = str(tmp_path / "web.yaml")
+    assert (await vmshepherd("preset", "validate", web)).code == 0
+    assert (await vmshepherd("preset", "validate", web, "-c", str(suite))).code == 1
+
+
+async def test_a_preset_file_that_is_not_there_is_a_finding(
+    vmshepherd: Command, tmp_path: Path
+) -> None:
+    ran = await vmshepherd("preset", "validate", str(tmp_path / "none.yaml"))
+    assert ran.code == 1
+    assert "none.yaml: cannot be read: No such file or directory" in ran.out
+
+
+async def test_a_configuration_is_checked_section_by_section_and_driver_by_driver(
+    vmshepherd: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(
+        "health: {concurency: 5}\n"
+        "runtime: {driver: sqlte}\n"
+        "iaas: {providers: {here: {driver: process, options: {ports: 1}}}}\n"
+        "preset: {sources: [{name: a, driver: directory, options: {paht: x}}]}\n"
+    )
+    ran = await vmshepherd("config", "check", str(path))
+    assert ran.code == 1
+    for expected in (
+        f"{path}:1: health.concurency: unknown key; did you mean 'concurrency'?",
+        f"{path}:2: runtime.driver: there is no runtime driver 'sqlte'",
+        f"{path}:3: iaas.providers.here.options.ports: unknown key; did you mean 'port'?",
+        f"{path}:4: preset.sources.0.options.paht: unknown key; did you mean 'path'?",
+    ):
+        assert expected in ran.out
+    assert len((await vmshepherd("config", "check", str(path), "-o", "json")).json["findings"]) >= 4
+
+
+@pytest.mark.parametrize("name", ["vmshepherd.yaml", "predecessor/settings.example.yaml"])
+async def test_the_examples_are_fine(vmshepherd: Command, name: str) -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    ran = await vmshepherd("config", "check", str(examples / name))
+    assert ran.code == 0, ran.out
+    presets = [*(examples / name).parent.glob("**/presets.d/*")]
+    files = [str(path) for path in presets if path.is_file()]
+    ran = await vmshepherd("preset", "validate", *files, "-c", str(examples / name))
+    assert ran.code == 0, ran.out

@@ -70,6 +70,12 @@ class Suite:
             await a_moment()
         return vms
 
+    async def said(self, sentence: str) -> None:
+        """Wait until it says so."""
+        assert self.process.stdout
+        while not any(sentence in line for line in self.lines):
+            self.lines.append((await self.process.stdout.readline()).decode().rstrip())
+
     async def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         assert self.process.stdout
@@ -168,11 +174,10 @@ async def test_vms_go_on_running_when_the_suite_ends_and_are_managed_again(folde
 
 async def test_what_happens_is_told_a_line_each_where_there_is_no_terminal(folder: Path) -> None:
     async with running(folder, "-c", "suite.yaml", "--ephemeral") as suite:
-        await suite.has(all_run(2))
+        await suite.said("web: steady, 2 of 2 run")
         await suite.end()
     told = "\n".join(suite.lines)
     assert len(re.findall(r"web: vm created", told)) == 2
-    assert "web: steady, 2 of 2 run" in told
     assert "\x1b" not in told
 
 
@@ -279,9 +284,6 @@ async def test_a_second_interrupt_ends_the_suite_at_once(folder: Path) -> None:
     async with running(folder, "-c", "suite.yaml") as suite:
         await suite.has(all_run(2))
         suite.process.send_signal(signal.SIGINT)
-        assert suite.process.stdout
-        async for line in suite.process.stdout:
-            if b"once more ends it at once" in line:
-                break
+        await suite.said("once more ends it at once")
         suite.process.send_signal(signal.SIGINT)
         assert await suite.process.wait() in {0, 130}

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from vmshepherd_kit import config_file, reload
+from vmshepherd_kit import config_file, reload, settings
 from vmshepherd_kit.config_file import Configuration, Log
-from vmshepherd_kit.errors import BadRequest
+from vmshepherd_kit.errors import BadRequest, ShepherdError
 from vmshepherd_kit.settings import Settings
 
 
@@ -32,10 +32,11 @@ class Taker:
         self.taken: asyncio.Queue[int] = asyncio.Queue()
         self.refused: asyncio.Queue[str] = asyncio.Queue()
         self.refuses = False
+        self.refusal: ShepherdError = BadRequest("not now")
 
     async def reload(self, config: Interval) -> None:
         if self.refuses:
-            raise BadRequest("not now")
+            raise self.refusal
         self.taken.put_nowait(config.interval)
 
     def configuration_refused(self, why: str) -> None:
@@ -122,6 +123,15 @@ async def test_what_needs_a_restart_refuses_the_whole_file(path: Path) -> None:
         assert "suite_id" in await taker.refused.get()
         assert taker.taken.empty()
         assert logs == []
+
+
+async def test_options_that_a_driver_refuses_are_told_with_their_line(path: Path) -> None:
+    taker = Taker()
+    taker.refuses = True
+    taker.refusal = settings.Invalid([settings.Finding("orchestrator.interval", "too long")])
+    async with followed(path, ("orchestrator", taker)):
+        reread(path, "# a remark\norchestrator: {interval: 7}\n")
+        assert await taker.refused.get() == f"{path}:2: orchestrator.interval: too long"
 
 
 async def test_sections_of_other_processes_do_not_matter(path: Path) -> None:
