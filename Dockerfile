@@ -75,36 +75,36 @@ ENTRYPOINT ["vmshepherd"]
 
 FROM suite AS preset_service
 EXPOSE 50051
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50051"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50051"]
 CMD ["serve", "preset", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
 
 
 FROM suite AS runtime_service
 EXPOSE 50052
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50052"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50052"]
 CMD ["serve", "runtime", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
 
 
 FROM suite AS iaas_service
 EXPOSE 50053
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50053"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50053"]
 CMD ["serve", "iaas", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
 
 
 FROM suite AS health_service
 EXPOSE 50054
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50054"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50054"]
 CMD ["serve", "health", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
 
 
 FROM suite AS orchestrator
 EXPOSE 50055
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50055"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50055"]
 CMD ["serve", "orchestrator", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
 
 
 # The suite in one process, its presets in /etc/vmshepherd/presets.d; with other arguments, the command.
 FROM suite AS vmshepherd
 EXPOSE 50055
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50055"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50055"]
 CMD ["up"]

@@ -11,7 +11,7 @@ import argparse
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 # RFC 9113: a connection begins with these words and a SETTINGS frame, here an empty one.
@@ -32,13 +32,13 @@ class NotServing(Exception):
     """The server did not say SERVING; the message says what happened instead."""
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Ask one server; the exit code."""
     parser = argparse.ArgumentParser(description="Ask a gRPC server whether it serves.")
     parser.add_argument("address", metavar="HOST:PORT")
     parser.add_argument("--service", default="", help="One of its services; default: the server.")
     parser.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     try:
         ask(arguments.address, service=arguments.service, timeout_seconds=arguments.timeout)
     except (NotServing, OSError, ValueError) as e:
