@@ -74,6 +74,11 @@ def test_a_leaving_vm_is_replaced_before_it_goes() -> None:
     assert not plan.terminations
 
 
+def test_a_protected_vm_is_not_replaced_since_it_will_not_go() -> None:
+    ends_soon = vm("c", shutdown_at=NOW + seconds(60), protected=True)
+    assert not decide(seen(spec(3), [*vms("ab"), ends_soon])).steps
+
+
 def test_no_more_are_made_ahead_than_the_surge_allows() -> None:
     soon = NOW + seconds(60)
     leaving = [vm(name, shutdown_at=soon) for name in "abcde"]

@@ -325,10 +325,10 @@ def test_one_that_cannot_be_deleted_does_not_keep_another_sick_one_alive() -> No
     observation = seen(
         checked(3),
         vms("abcd"),
-        remembered=memories("a", undeletable) | memories("b", CONDEMNED) | memories("cd"),
+        remembered=memories("b", undeletable) | memories("a", CONDEMNED) | memories("cd"),
         probes=probes(a=UNHEALTHY, b=UNHEALTHY),
     )
-    assert list(ended(decide(observation))) == ["b"]
+    assert list(ended(decide(observation))) == ["a"]
 
 
 def test_nobody_else_is_destroyed_in_place_of_one_that_may_be_going() -> None:
