@@ -24,6 +24,7 @@ from .model import (
     Probe,
     Refusal,
     Spec,
+    Verdict,
     Vm,
     VmId,
     VmState,
@@ -109,4 +110,14 @@ async def _probe(
         probes = await health.probe(known.declared.check, targets)
     except ShepherdError as e:
         return {}, (Refusal("CHECK_FAILED", f"the VMs cannot be probed: {e.message}"),)
-    return {VmId(vm_id): probe for vm_id, probe in probes.items()}, ()
+    return {VmId(vm_id): probe for vm_id, probe in probes.items()}, _unseen(probes, len(targets))
+
+
+def _unseen(probes: Mapping[str, Probe], number: int) -> tuple[Refusal, ...]:
+    """What a person should know of VMs about which their check says nothing."""
+    known = sum(1 for each in probes.values() if each.verdict is not Verdict.UNKNOWN)
+    if known == number:
+        return ()
+    why = next((p.message for p in probes.values() if p.verdict is Verdict.UNKNOWN), "no result")
+    said = f"{number - known} of {number} running VMs cannot be judged, and are left alone: {why}"
+    return (Refusal("CHECK_UNKNOWN", said),)
