@@ -1,4 +1,5 @@
-"""Suites for end-to-end tests: each has a folder and ports of its own, and leaves nothing running."""
+"""Suites for end-to-end tests: each has its own folder and ports, and leaves nothing running."""
+# ruff: noqa: T201  (pytest shows what is printed when a test fails)
 
 from __future__ import annotations
 
@@ -82,9 +83,8 @@ def _is_free(port: int) -> bool:
 def _tell(suite: Suite) -> None:
     """Pytest shows it when the test failed."""
     for name, daemon in suite.daemons.items():
-        print(
-            f"--- {name}: {'runs' if daemon.is_alive else 'has ended'}\n{daemon.said()[-_LOG_BYTES:]}"
-        )
+        state = "runs" if daemon.is_alive else "has ended"
+        print(f"--- {name} {state}\n{daemon.said()[-_LOG_BYTES:]}")
     try:
         for view in suite.list_presets().presets:
             print(f"--- {view}")

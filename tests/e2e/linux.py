@@ -12,6 +12,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -20,6 +21,16 @@ from pathlib import Path
 # Gives what follows a network of its own, in which not even loopback works.
 _WITHOUT_NETWORK = (["unshare", "-n"], ["unshare", "-r", "-n"])
 _OWN_MOUNTS = (["unshare", "-m"], ["unshare", "-r", "-m"])
+# ioctl(2) SIOCSIFFLAGS: up (1) or down (0); what follows is run.
+_LOOPBACK = """
+import fcntl, os, socket, struct, sys
+request = struct.pack("16sH14x", b"lo", int(sys.argv[1]))
+fcntl.ioctl(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0x8914, request)
+if sys.argv[2:]:
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+# Put before a command that has a network of its own.
+WITH_LOOPBACK = [sys.executable, "-I", "-S", "-c", _LOOPBACK, "1"]
 
 
 def processes_beneath(folder: Path) -> dict[int, Path]:
@@ -57,7 +68,7 @@ def body_of(address: str, port: int) -> str:
 
 def use_up_descriptors(pid: int) -> tuple[int, int]:
     """Let a process open no further file; the limits that it had."""
-    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    used = {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
     lowest_free = next(number for number in range(len(used) + 1) if number not in used)
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     return resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, hard))
@@ -71,6 +82,21 @@ def without_network() -> list[str] | None:
 def with_own_mounts() -> list[str] | None:
     """What to put before a command so that it may mount; None where nobody lets us."""
     return _first_allowed(_OWN_MOUNTS)
+
+
+def cut_loopback(pid: int) -> None:
+    """Take loopback away from a process that has a network of its own."""
+    subprocess.run(
+        [*enter(pid), sys.executable, "-I", "-S", "-c", _LOOPBACK, "0"], check=True, timeout=30
+    )
+
+
+def enter(pid: int) -> list[str]:
+    """What to put before a command so that it runs in the network of that process."""
+    own = Path("/proc/self/ns/user").readlink()
+    is_same_user = Path(f"/proc/{pid}/ns/user").readlink() == own
+    users = [] if is_same_user else ["--user", "--preserve-credentials"]
+    return ["nsenter", "--target", str(pid), "--net", *users]
 
 
 def _first_allowed(candidates: tuple[list[str], ...]) -> list[str] | None:

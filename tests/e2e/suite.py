@@ -57,7 +57,8 @@ class Suite:
         self.config = self._config()
         self.presets.mkdir(parents=True)
         self._channel = grpc.insecure_channel(self.address("orchestrator"), options=_RECONNECT)
-        self.api: Any = OrchestratorServiceStub(self._channel)
+        # The blocking stubs, which other languages see; their types are those of asyncio.
+        self.api: Any = OrchestratorServiceStub(self._channel)  # type: ignore[arg-type]
 
     # Files
 
@@ -92,14 +93,18 @@ class Suite:
 
     def up(self, *options: str) -> Daemon:
         """Run the whole suite in one process, until it manages."""
-        daemon = self._run("up", [VMSHEPHERD, "up", "-c", str(self.file), *options])
+        daemon = self.start(*options)
         self.until_managing()
         return daemon
+
+    def start(self, *options: str) -> Daemon:
+        """The same, without waiting."""
+        return self._run("up", [VMSHEPHERD, "up", "-c", str(self.file), *options])
 
     def serve(
         self, service: str, *, before: Sequence[str] = (), command: Sequence[str] = ()
     ) -> Daemon:
-        """Run one service; `before` it what changes its surroundings, or a `command` in its place."""
+        """Run one service: `before` it what changes its surroundings, a `command` in its place."""
         chosen = command or [VMSHEPHERD, "serve", service, "-c", str(self.file)]
         return self._run(service, [*before, *chosen])
 

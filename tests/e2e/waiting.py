@@ -1,4 +1,4 @@
-"""Waiting for a condition, never for a time: a test that waits says for what, and what was there."""
+"""Waiting for a condition, never for a time: who waits says for what, and is told what was seen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE_SECONDS = 60.0
 def until(
     question: Callable[[], T], what: str, *, seconds: float = PATIENCE_SECONDS, pause: float = 0.05
 ) -> T:
-    """The first answer that is true; a server that is away, or a file that is not there, is none."""
+    """The first answer that is true; a server that is away, or a file that is missing, is none."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -38,4 +38,4 @@ class Stopwatch:
 
     def tell(self, what: str) -> None:
         """Print how long it took."""
-        print(f"measured: {what}: {time.monotonic() - self._start:.2f} s")
+        print(f"measured: {what}: {time.monotonic() - self._start:.2f} s")  # noqa: T201
