@@ -439,6 +439,10 @@ class Held(SimulatedCloud):
         await self._hold(vm_ids[0])
         return await super().get(vm_ids)
 
+    async def terminate(self, vm: Vm) -> bool:
+        await self._hold("terminate")
+        return await super().terminate(vm)
+
     async def _hold(self, what: str) -> None:
         if self.holds(what):
             self.begun.put_nowait(what)
@@ -534,11 +538,31 @@ async def test_what_was_sent_is_done_when_its_caller_goes_and_what_waits_is_not(
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await desk.listing()  # the server has heard of the cancellation by now
+        later = asyncio.create_task(desk.vm())
+        await desk.listing()  # the server has heard of the cancellation and of the next by now
+        assert cloud.begun.empty(), "the only slot is taken by what is on its way"
         cloud.go.set()
-        # With one slot, the next create gets its turn when the one on its way has ended.
-        later = await desk.vm()
-        assert [vm.name for vm in desk.world.vms] == [sent, later.name]
+        made = await later
+        assert [vm.name for vm in desk.world.vms] == [sent, made.name]
+
+
+async def test_a_termination_that_was_sent_is_done_when_its_caller_goes() -> None:
+    async with a_held_desk() as (desk, cloud):
+        cloud.holds = lambda what: what == "terminate"
+        vm = await desk.vm()
+        call = desk.stub.TerminateVms(
+            pb.TerminateVmsRequest(provider="sim", terminations=[mutation(vm)]), timeout=10
+        )
+        await cloud.begun.get()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await desk.listing()  # the server has heard of the cancellation by now
+        with cloud.watch() as changes:
+            cloud.go.set()
+            async with asyncio.timeout(10):
+                await changes.next()
+        assert not desk.lives(vm)
 
 
 async def test_a_create_that_takes_too_long_is_unknown_and_the_others_are_told() -> None:

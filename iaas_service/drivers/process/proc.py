@@ -70,9 +70,12 @@ def parse_birth(text: str) -> Process | None:
     boot_id, _, stat = text.partition("\n")
     if boot_id != boot():
         return None
-    pid = stat.partition(" ")[0]
+    pid = int(stat.partition(" ")[0])
     fields = stat.rpartition(")")[2].split()
-    return Process(int(pid), int(fields[_START]))
+    if pid <= 1:
+        # To signal the group of 1, or of 0, is to signal everybody.
+        raise ValueError("no VM has such a pid")
+    return Process(pid, int(fields[_START]))
 
 
 def boot() -> str:

@@ -331,6 +331,13 @@ async def test_a_pid_that_another_process_has_now_is_not_ours(
     await stranger.wait()
 
 
+@pytest.mark.parametrize("pid", [-1, 0, 1])
+def test_a_pid_whose_group_is_everybody_is_never_believed(pid: int) -> None:
+    stat = Path("/proc/self/stat").read_text().partition(" ")[2]
+    with pytest.raises(ValueError, match="pid"):
+        proc.parse_birth(f"{proc.boot()}\n{pid} {stat}")
+
+
 async def test_after_a_reboot_of_the_machine_no_vm_runs(
     cloud: ProcessCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,6 +472,19 @@ async def test_a_root_has_one_service_at_a_time(tmp_path: Path) -> None:
         assert str(tmp_path / "vms") in refusal.value.message
     async with sleepers(tmp_path):
         pass
+
+
+async def test_a_root_that_a_killed_service_holds_for_a_moment_is_waited_for(
+    tmp_path: Path,
+) -> None:
+    """A child that was about to be started has a copy of every descriptor, until it is."""
+    async with sleepers(tmp_path) as former:
+        root = former.root
+    with root.held():
+        opened = asyncio.create_task(cloud_in(tmp_path).__aenter__())
+        await asyncio.sleep(0.05)
+        assert not opened.done()
+    await (await opened).__aexit__()
 
 
 async def test_two_suites_in_one_root_see_only_their_own_vms(tmp_path: Path) -> None:
