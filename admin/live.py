@@ -29,7 +29,9 @@ from vmshepherd_kit.errors import ShepherdError
 
 _PERIOD: Final = timedelta(milliseconds=500)
 _WEIGHTS: Final = {"info": "dim", "warning": "yellow", "error": "red"}
+# Names that no preset can have.
 _TROUBLE: Final = ""
+_FAULT: Final = "fault:"
 # Lines that the table needs beside its rows.
 _FRAME: Final = 9
 
@@ -97,13 +99,14 @@ class Lines:
 
     def show(self, answer: api.ListPresetsResponse) -> None:
         """Say what differs from the last time."""
-        now = {preset.name: _sentence(preset) for preset in answer.presets}
-        now |= {f"source {n}": e.message for n, e in enumerate(answer.source_errors, start=1)}
+        now = {preset.name: f"{preset.name}: {_sentence(preset)}" for preset in answer.presets}
+        now |= {f"{_FAULT} {e.message}": e.message for e in answer.source_errors}
         for name, sentence in now.items():
             if self._last.get(name) != sentence:
-                self._say(f"{name}: {sentence}")
+                self._say(sentence)
         for name in self._last.keys() - now.keys() - {_TROUBLE}:
-            self._say(f"{name}: gone")
+            fault = name.removeprefix(f"{_FAULT} ")
+            self._say(f"{name}: gone" if fault == name else f"no longer so: {fault}")
         self._last = now
 
     def tell(self, event: Event) -> None:

@@ -46,11 +46,13 @@ def counts(by_word: Mapping[str, int]) -> str:
 
 
 def span(duration: timedelta) -> str:
-    """A length of time as its two greatest units: `3d 4h`, `2m 5s`, `0.4s`."""
+    """A length of time as its two greatest units: `3d 4h`, `2m 5s`, `1.4s`, `40ms`."""
     seconds = duration.total_seconds()
     if seconds < 0:
         return "0s"
-    if 0 < seconds < _FEW and seconds != int(seconds):
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < _FEW and seconds != int(seconds):
         return f"{seconds:.1f}s"
     parts = []
     rest = round(seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -425,6 +426,15 @@ async def test_followed_events_go_on_after_a_lost_stream_without_gap_or_repeat(
     process.terminate()
     await process.communicate()
     assert orchestrator.watches >= 2
+
+
+async def test_an_interrupt_ends_following_without_a_word(address: str) -> None:
+    process = await started("events", "-f", "--limit", "1", address=address)
+    assert process.stdout
+    await process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (130, b"")
 
 
 async def test_following_ends_quietly_when_its_reader_does(address: str) -> None:

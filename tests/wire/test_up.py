@@ -74,7 +74,9 @@ class Suite:
         """Wait until it says so."""
         assert self.process.stdout
         while not any(sentence in line for line in self.lines):
-            self.lines.append((await self.process.stdout.readline()).decode().rstrip())
+            line = await self.process.stdout.readline()
+            assert line, f"ended without a word of {sentence!r}: {self.lines}"
+            self.lines.append(line.decode().rstrip())
 
     async def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)

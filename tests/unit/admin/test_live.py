@@ -69,7 +69,9 @@ def test_a_preset_that_is_gone_and_a_source_that_fails_are_told(
     lines.show(presets(preset("web", 3)))
     paper.lines()
     lines.show(presets(errors=("git: unreachable",)))
-    assert paper.lines() == ["source 1: git: unreachable", "web: gone"]
+    assert paper.lines() == ["git: unreachable", "web: gone"]
+    lines.show(presets())
+    assert paper.lines() == ["no longer so: git: unreachable"]
 
 
 def test_an_orchestrator_that_does_not_answer_is_told_once(lines: live.Lines, paper: Paper) -> None:
