@@ -188,7 +188,7 @@ class Cycles:
         before, plan = self.board.get(turn.name) or Shown(), shown.plan or Plan()
         refusals = [Refusal(each.code, each.message) for each in shown.conditions]
         tellings = [telling for each in outcomes if (telling := report(each))]
-        tellings += changes(before.statuses, plan, is_complete=seen.observation.complete)
+        tellings += changes(before.statuses, seen.observation, plan)
         tellings += conditions((each.code for each in before.conditions), refusals)
         await self.hands.journal.tell(turn.name, tellings, fencing_token=turn.fencing_token)
         if plan.steps:

@@ -10,7 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from .model import Create, Fate, Judged, Outcome, Plan, Refusal, Terminate, VmId, VmStatus
+from .model import (
+    Create,
+    Fate,
+    Judged,
+    Observation,
+    Outcome,
+    Plan,
+    Refusal,
+    Terminate,
+    VmId,
+    VmMemory,
+    VmStatus,
+)
 
 
 class Weight(Enum):
@@ -71,7 +83,7 @@ def report(outcome: Outcome) -> Telling | None:
     return _terminated(outcome, outcome.step)
 
 
-def changes(before: Mapping[VmId, VmStatus], plan: Plan, *, is_complete: bool) -> Iterator[Telling]:
+def changes(before: Mapping[VmId, VmStatus], seen: Observation, plan: Plan) -> Iterator[Telling]:
     """What is different about VMs since the last cycle."""
     for judged in plan.judged:
         was = before.get(judged.vm.vm_id)
@@ -79,11 +91,11 @@ def changes(before: Mapping[VmId, VmStatus], plan: Plan, *, is_complete: bool) -
             yield _seen(judged)
         elif was is not judged.status:
             yield _changed(judged, was)
-    if is_complete:
+    if seen.complete:
         present = {judged.vm.vm_id for judged in plan.judged}
         for vm_id, was in before.items():
             if vm_id not in present:
-                yield _gone(vm_id, was)
+                yield _gone(vm_id, was, seen.memory.vms.get(vm_id))
 
 
 def conditions(before: Iterable[str], now: Sequence[Refusal]) -> Iterator[Telling]:
@@ -150,9 +162,9 @@ def _changed(judged: Judged, was: VmStatus) -> Telling:
     )
 
 
-def _gone(vm_id: VmId, was: VmStatus) -> Telling:
-    ours = was in {VmStatus.DELETING, VmStatus.TERMINATED}
-    message = "gone" if ours else f"gone from the cloud while it was {was.name}: not by our doing"
-    return Telling(
-        kind="VM_GONE", vm_id=vm_id, message=message, weight=Weight.INFO if ours else Weight.WARNING
-    )
+def _gone(vm_id: VmId, was: VmStatus, memory: VmMemory | None) -> Telling:
+    ended = was in {VmStatus.DELETING, VmStatus.TERMINATED}
+    if ended or (memory is not None and memory.terminating_since is not None):
+        return Telling(kind="VM_GONE", vm_id=vm_id, message="gone")
+    message = f"gone from the cloud while it was {was.name}: not by our doing"
+    return Telling(kind="VM_GONE", vm_id=vm_id, message=message, weight=Weight.WARNING)
