@@ -10,3 +10,5 @@ import os
 # gRPC reads this when it is first imported.  Our children are started by exec and speak no gRPC:
 # its preparations for forks only cost, and complain on standard error.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# Its own lines on standard error repeat, in other words, what reaches us as errors.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
