@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from enum import StrEnum
@@ -136,11 +137,12 @@ def info(
 
 
 @app.command()
-def version() -> None:
+def version(context: typer.Context, output: OutputOption = None) -> None:
     """The version of this command."""
-    from admin import overview
+    from importlib.metadata import version as version_of
 
-    print(overview.our_version())
+    ours = version_of("vmshepherd")
+    print(json.dumps({"version": ours}) if asking(context, None, output).is_json else ours)
 
 
 @config_app.command()

@@ -1,8 +1,6 @@
-"""What `vmshepherd info` and `vmshepherd version` print."""
+"""What `vmshepherd info` asks and prints."""
 
 from __future__ import annotations
-
-from importlib.metadata import version
 
 from admin import client, printing, tables
 from admin.options import Asking
@@ -21,8 +19,3 @@ def info(asking: Asking) -> None:
     printing.print_table(tables.replicas(answer))
     printing.print_heading("SERVICES")
     return printing.print_table(tables.backends(answer))
-
-
-def our_version() -> str:
-    """The version of what is installed."""
-    return version("vmshepherd")
