@@ -15,14 +15,10 @@ ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS base
 
-
-# --- build: a virtual environment of what runs, and a wheel of ours --------------------------------------------------
-
 FROM base AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-
 
 # What the lock says, every file by its hash. It has no pip: nobody installs anything into a running container.
 FROM builder AS dependencies
@@ -31,7 +27,6 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip,target=/etc/pip.conf --
     if [ -f /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
     python -m venv --without-pip /opt/vmshepherd && \
     python -m pip --python /opt/vmshepherd install --only-binary :all: --require-hashes -r requirements.lock
-
 
 # The wheel, with the stubs that its build generates from the contracts, by the generators that the lock names.
 FROM builder AS wheel
@@ -43,14 +38,10 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip,target=/etc/pip.conf --
 COPY . .
 RUN /opt/build/bin/python -m hatchling build -t wheel -d /dist
 
-
 # What the wheel adds to the environment, apart from it: a change of ours makes one small layer anew.
 FROM dependencies AS program
 COPY --from=wheel /dist /dist
 RUN python -m pip --python /opt/vmshepherd install --no-index --no-deps --root /added /dist/*.whl
-
-
-# --- run --------------------------------------------------------------------------------------------------------------
 
 FROM base AS suite
 RUN groupadd --gid 10001 vmshepherd && \
@@ -72,36 +63,30 @@ USER 10001:10001
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["vmshepherd"]
 
-
 FROM suite AS preset_service
 EXPOSE 50051
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50051"]
 CMD ["serve", "preset", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
-
 
 FROM suite AS runtime_service
 EXPOSE 50052
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50052"]
 CMD ["serve", "runtime", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
 
-
 FROM suite AS iaas_service
 EXPOSE 50053
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50053"]
 CMD ["serve", "iaas", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
-
 
 FROM suite AS health_service
 EXPOSE 50054
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50054"]
 CMD ["serve", "health", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
 
-
 FROM suite AS orchestrator
 EXPOSE 50055
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50055"]
 CMD ["serve", "orchestrator", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
-
 
 # The suite in one process, its presets in /etc/vmshepherd/presets.d; with other arguments, the command.
 FROM suite AS vmshepherd

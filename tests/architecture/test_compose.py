@@ -59,9 +59,6 @@ def default_port(service: str) -> str:
     return address.rpartition(":")[2]
 
 
-# --- images --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_has_an_image_that_serves_it(service: str) -> None:
     command = json.loads(instruction(PACKAGES[service], "CMD"))
@@ -127,9 +124,6 @@ def test_images_bear_the_version_of_the_project() -> None:
     assert {each["image"].rpartition(":")[2] for each in CONTAINERS.values()} == {version}
 
 
-# --- containers ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_is_a_container_of_its_own_image(service: str) -> None:
     container = CONTAINERS[service]
@@ -177,9 +171,6 @@ def test_neither_of_the_two_owns_the_network_that_they_share() -> None:
 def test_the_orchestrator_starts_when_all_four_services_are_healthy() -> None:
     others = {name: {"condition": "service_healthy"} for name in SERVICES if name != "orchestrator"}
     assert CONTAINERS["orchestrator"]["depends_on"] == others
-
-
-# --- configuration -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("service", SERVICES)
