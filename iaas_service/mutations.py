@@ -103,7 +103,16 @@ class Mutations:
         self, provider: Provider, mutations: Iterable[Mutation], deadline: Deadline
     ) -> Sequence[bool | ShepherdError]:
         """Destroy VMs; False for what was gone already."""
-        return await self._side_by_side(self._terminate(provider, m, deadline) for m in mutations)
+        ended = await self._side_by_side(self._terminate(provider, m, deadline) for m in mutations)
+        refused = [outcome.reason for outcome in ended if isinstance(outcome, ShepherdError)]
+        if refused:
+            _log.info(
+                "terminations not done",
+                provider=provider.name,
+                number=len(refused),
+                reasons=sorted(set(refused)),
+            )
+        return ended
 
     async def reboot(
         self, provider: Provider, mutations: Iterable[Mutation], deadline: Deadline

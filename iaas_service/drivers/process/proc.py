@@ -59,6 +59,8 @@ class Process:
 
     def reap(self) -> int | None:
         """Its status, as waitpid(2) gives it; None when it is no child of ours that ended."""
+        if Process.of_pid(self.pid) != self:
+            return None  # reaped already, and its pid may be that of somebody else's child
         with suppress(ChildProcessError):
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             return status if pid else None

@@ -331,6 +331,16 @@ async def test_a_pid_that_another_process_has_now_is_not_ours(
     await stranger.wait()
 
 
+async def test_somebody_elses_child_is_never_reaped() -> None:
+    child = subprocess.Popen(["true"])  # noqa: ASYNC220
+    process = proc.Process.of_pid(child.pid)
+    assert process is not None
+    await until_true(lambda: process.life() is proc.Life.ENDED)
+    assert proc.Process(process.pid, process.start - 1).reap() is None
+    assert process.reap() == 0
+    child.returncode = 0
+
+
 @pytest.mark.parametrize("pid", [-1, 0, 1])
 def test_a_pid_whose_group_is_everybody_is_never_believed(pid: int) -> None:
     stat = Path("/proc/self/stat").read_text().partition(" ")[2]
