@@ -19,7 +19,7 @@ from .backoff import boot_failures, counted, settle
 from .make import make
 from .model import Judged, Memory, Observation, Plan, Refusal, VmId, VmMemory
 from .remove import remove
-from .stock import take_stock
+from .stock import count_alive, take_stock
 
 
 def decide(seen: Observation) -> Plan:
@@ -31,7 +31,7 @@ def decide(seen: Observation) -> Plan:
         return Plan(
             refusals=(*notes, *blocked), judged=judged, memory=memory, is_settled=seen.complete
         )
-    count, held_back = guard.accept_count(seen.spec, memory, seen.wishes)
+    count, held_back = guard.accept_count(seen.spec, memory, seen.wishes, alive=count_alive(judged))
     stock = take_stock(judged, memory, seen, count=count)
     creates, create_notes = make(stock)
     terminations, terminate_notes = remove(stock)

@@ -11,9 +11,17 @@ from .model import Memory, Refusal, Spec, Wishes
 FREE_STEP = 5
 
 
-def accept_count(spec: Spec, memory: Memory, wishes: Wishes) -> tuple[int, tuple[Refusal, ...]]:
-    """The count to work towards, and why it is not the declared one."""
+def accept_count(
+    spec: Spec, memory: Memory, wishes: Wishes, *, alive: int = 0
+) -> tuple[int, tuple[Refusal, ...]]:
+    """The count to work towards, and why it is not the declared one.
+
+    When the store has forgotten what was accepted, the VMs that are alive stand for it: a group is
+    never cut down because of a lost store, and one that was still growing goes on.
+    """
     accepted = memory.accepted_count
+    if accepted is None and spec.count < alive:
+        accepted = alive
     if accepted is None or _is_modest(accepted, spec.count) or wishes.approved_count == spec.count:
         return spec.count, ()
     message = (

@@ -5,6 +5,7 @@ Read by `make` and `remove`; decides nothing by itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from . import health, intents
@@ -68,6 +69,11 @@ class Stock:
         pause = self.seen.wishes.pause
         by = f"{pause.actor or 'somebody'}: {pause.reason or 'no reason given'}" if pause else ""
         return Refusal("PAUSED", f"{what}, but {process.name.lower()} is paused by {by}")
+
+
+def count_alive(judged: Iterable[Judged]) -> int:
+    """How many VMs run, will run, or may run for all we know."""
+    return sum(1 for each in judged if each.status in _ALIVE)
 
 
 def take_stock(

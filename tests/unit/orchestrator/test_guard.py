@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator import guard
 from orchestrator.decide import decide
 from orchestrator.guard import accept_count
 from orchestrator.model import Memory, Wishes
@@ -38,11 +39,18 @@ def test_a_new_preset_may_have_any_count() -> None:
     assert accept_count(spec(50), Memory(), Wishes()) == (50, ())
 
 
-def test_without_the_guard_a_count_of_none_would_destroy_the_group() -> None:
-    guarded = seen(spec(0), vms("abc"), memory=Memory(accepted_count=3))
-    unguarded = seen(spec(0), vms("abc"), memory=Memory(accepted_count=None))
-    assert not decide(guarded).steps
-    assert decide(unguarded).terminations
+def test_without_the_guard_a_count_of_none_would_destroy_the_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    emptied = seen(spec(0), vms("abc"), memory=Memory(accepted_count=3))
+    assert not decide(emptied).steps
+    monkeypatch.setattr(guard, "_is_modest", lambda *_: True)
+    assert decide(emptied).terminations
+
+
+def test_a_lost_store_cuts_no_group_down_and_lets_a_growing_one_grow() -> None:
+    assert not decide(seen(spec(0), vms("abc"), memory=Memory())).steps
+    assert len(decide(seen(spec(50), vms("abc"), memory=Memory())).creates) == 47
 
 
 def test_the_accepted_count_is_remembered_and_not_the_declared_one() -> None:
