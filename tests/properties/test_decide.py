@@ -150,6 +150,7 @@ def test_every_plan_is_safe_and_says_why_whatever_was_seen(seen: Observation) ->
 
 Event = Callable[[World, int], None]
 _FATES = ["request lost", "answer lost", "late", "THROTTLED", "UNAVAILABLE"]
+_ENDS = ["request lost", "answer lost", "refused"]
 
 
 def _some(world: World, which: int) -> VmId | None:
@@ -227,8 +228,7 @@ def _lose_creates(world: World, which: int) -> None:
 
 
 def _lose_terminations(world: World, which: int) -> None:
-    fates = ["request lost", "answer lost", "refused"]
-    world.terminate_faults = [fates[(which + number) % 3] for number in range(2)]
+    world.terminate_faults = [_ENDS[(which + number) % 3] for number in range(2)]
 
 
 def _squeeze(world: World, which: int) -> None:
@@ -288,13 +288,17 @@ EVENTS: dict[str, Event] = {
     "clock set back": _switch(behind=timedelta(hours=3)),
 }
 
-events = st.lists(
-    st.tuples(st.sampled_from(sorted(EVENTS)), st.integers(0, 8), st.integers(1, 12)),
-    max_size=25,
-)
+
+def _of(names: list[str]) -> st.SearchStrategy[list[tuple[str, int, int]]]:
+    event = st.tuples(st.sampled_from(names), st.integers(0, 8), st.integers(1, 12))
+    return st.lists(event, max_size=20)
+
+
+# A few kinds of events a life, again and again: what goes wrong together is found sooner.
+events = st.lists(st.sampled_from(sorted(EVENTS)), min_size=1, max_size=6, unique=True).flatmap(_of)
 worlds = st.builds(
-    lambda spec, idempotent, step: World(spec=spec, idempotent=idempotent, step=step),
-    st.builds(
+    World,
+    spec=st.builds(
         Spec,
         name=st.just(PresetName("web")),
         count=st.integers(0, 8),
@@ -308,8 +312,11 @@ worlds = st.builds(
             oldest_leaves_first=st.booleans(),
         ),
     ),
-    st.booleans(),
-    st.sampled_from([seconds(5), seconds(10), seconds(45)]),
+    idempotent=st.booleans(),
+    step=st.sampled_from([seconds(5), seconds(10), seconds(45)]),
+    lag=st.sampled_from([seconds(0), seconds(40)]),
+    create_faults=st.lists(st.sampled_from(["", *_FATES]), max_size=4),
+    terminate_faults=st.lists(st.sampled_from(["", *_ENDS]), max_size=4),
 )
 
 
