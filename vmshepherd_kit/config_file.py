@@ -89,10 +89,11 @@ class Configuration:
     log: Log = field(default_factory=Log)
     path: Path | None = None
     """None when there is no file, and so all defaults."""
-    sections: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    sections: Mapping[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    """May hold credentials: never part of a log line."""
     notes: tuple[str, ...] = ()
     """What a person should know of how the file was understood."""
-    text: _Text | None = None
+    text: _Text | None = field(default=None, repr=False)
 
     def section(self, name: str) -> dict[str, Any]:
         """What the file says of one service, as it stands there; {} when it says nothing."""
