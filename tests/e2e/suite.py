@@ -132,7 +132,7 @@ class Suite:
 
     def pid_of(self, vm: VmView) -> int:
         """The pid of a VM's own process."""
-        return int((self.vms_folder / vm.vm_id / "pid").read_text().split("\n")[1].split()[0])
+        return int((self.vms_folder / vm.vm_id / "birth").read_text().split("\n")[1].split()[0])
 
     # The admin API
 

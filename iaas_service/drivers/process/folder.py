@@ -3,7 +3,7 @@
     vm.json        what it was made as: never changes
     metadata.json  its metadata, for people to edit; the marker stands in vm.json alone
     alive          locked (flock) as long as any process of the VM lives
-    pid            boot id and stat line of its process, written by that process itself
+    birth          boot id and stat line of its process, written by that process itself
     ended          how that process ended, when we saw it
     log            what it says
     user-data      its user data
@@ -97,12 +97,12 @@ class Folder:
     def process(self) -> proc.Process | None:
         """The process that was started last, dead or alive; None when it wrote nothing yet."""
         with suppress(OSError, ValueError, IndexError):
-            return proc.parse_birth((self.path / "pid").read_text())
+            return proc.parse_birth((self.path / "birth").read_text())
         return None
 
     def was_started(self) -> bool:
         """Whether any process was ever started here."""
-        return any(self._has(name) for name in ("pid", "pid.old"))
+        return any(self._has(name) for name in ("birth", "birth.old"))
 
     def is_alive(self) -> bool:
         """Whether any process holds the lock."""
@@ -127,7 +127,7 @@ class Folder:
     def forget_process(self) -> None:
         """Make room for the next process; that there was one stays known."""
         with suppress(FileNotFoundError):
-            (self.path / "pid").replace(self.path / "pid.old")
+            (self.path / "birth").replace(self.path / "birth.old")
         (self.path / "ended").unlink(missing_ok=True)
 
     def note_end(self, how: str) -> None:

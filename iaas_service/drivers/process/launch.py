@@ -26,7 +26,7 @@ from .proc import Process
 # moment in between leaves nothing unknown.  One printf is one write.
 _BIRTH: Final = (
     "read -r boot < /proc/sys/kernel/random/boot_id && read -r stat < /proc/$$/stat && "
-    'printf "%s\\n%s\\n" "$boot" "$stat" > pid && exec "$@"'
+    'printf "%s\\n%s\\n" "$boot" "$stat" > birth && exec "$@"'
 )
 _GUEST: Final = Path(__file__).with_name("guest.py")
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

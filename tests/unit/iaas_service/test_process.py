@@ -92,7 +92,7 @@ async def until_true(is_so: Callable[[], bool]) -> None:
 
 
 def has_told_its_name(path: Path) -> bool:
-    return (path / "pid").exists() and (path / "pid").read_text() != ""
+    return (path / "birth").exists() and (path / "birth").read_text() != ""
 
 
 def pids_at_home_in(root: Path) -> set[int]:
@@ -297,11 +297,11 @@ async def test_a_process_that_has_not_told_its_name_is_neither_dead_nor_doubled(
         vm = await former.create(order)
         path = former.root.folder(vm.vm_id).path
         await until_true(lambda: has_told_its_name(path))
-    (path / "pid").rename(path / "hidden")
+    (path / "birth").rename(path / "hidden")
     async with sleepers(tmp_path) as cloud:
         assert (await found(cloud, vm.vm_id)).state is VmState.PENDING
         assert (await cloud.create(order)).vm_id == vm.vm_id
-        (path / "hidden").rename(path / "pid")
+        (path / "hidden").rename(path / "birth")
         assert pid_of(await until(cloud, vm.vm_id, VmState.RUNNING)) == pid_of(vm)
         with cloud.watch() as changes:
             await cloud.list()
@@ -354,10 +354,10 @@ async def test_after_a_reboot_of_the_machine_no_vm_runs(
     vm = await cloud.create(an_order())
     path = cloud.root.folder(vm.vm_id).path
     await until_true(lambda: has_told_its_name(path))
-    assert proc.parse_birth((path / "pid").read_text()) is not None
+    assert proc.parse_birth((path / "birth").read_text()) is not None
     with monkeypatch.context() as patched:
         patched.setattr(proc, "boot", lambda: "another boot")
-        assert proc.parse_birth((path / "pid").read_text()) is None
+        assert proc.parse_birth((path / "birth").read_text()) is None
 
 
 async def test_a_vm_that_ignores_sigterm_is_killed_with_all_its_children(tmp_path: Path) -> None:
