@@ -7,20 +7,24 @@ listing, one probe and one write. Used by every client of this package; knows no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextvars import Context
 from datetime import timedelta
 from typing import Generic, TypeVar
 
 from vmshepherd_kit.clock import Clock
-from vmshepherd_kit.errors import ShepherdError
+from vmshepherd_kit.errors import Internal, ShepherdError
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
+Waiting = tuple[Item, asyncio.Future[Answer]]
+
 # Gathering ends after a moment in which nobody came, or when the first has waited for long enough.
 MOMENT = timedelta(milliseconds=5)
 LONGEST = timedelta(milliseconds=250)
+# Bytes of one call: servers take 4 MiB.
+HEAVIEST = 2 * 1024 * 1024
 
 
 class Batch(Generic[Item, Answer]):
@@ -37,11 +41,14 @@ class Batch(Generic[Item, Answer]):
         clock: Clock,
         limit: int = 1000,
         moment: timedelta = MOMENT,
+        weigh: Callable[[Item], int] = lambda _: 0,
     ) -> None:
+        """One call carries at most `limit` items, and `HEAVIEST` by `weigh` unless one is more."""
         self._send = send
         self._clock = clock
         self._limit = limit
         self._moment = moment
+        self._weigh = weigh
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_gathering = False
@@ -68,23 +75,38 @@ class Batch(Generic[Item, Answer]):
             await self._clock.sleep(self._moment)
         self._is_gathering = False
         waiting, self._waiting = self._waiting, []
-        chunks = [waiting[at : at + self._limit] for at in range(0, len(waiting), self._limit)]
-        await asyncio.gather(*(self._call(chunk) for chunk in chunks))
+        await asyncio.gather(*(self._call(chunk) for chunk in self._chunks(waiting)))
 
-    async def _call(self, chunk: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
+    def _chunks(
+        self, waiting: Sequence[Waiting[Item, Answer]]
+    ) -> Iterator[list[Waiting[Item, Answer]]]:
+        chunk, weight = list[Waiting[Item, Answer]](), 0
+        for each in waiting:
+            more = self._weigh(each[0])
+            if chunk and (len(chunk) >= self._limit or weight + more > HEAVIEST):
+                yield chunk
+                chunk, weight = [], 0
+            chunk.append(each)
+            weight += more
+        if chunk:
+            yield chunk
+
+    async def _call(self, chunk: Sequence[Waiting[Item, Answer]]) -> None:
         wanted = [(item, future) for item, future in chunk if not future.done()]
         if not wanted:
             return
+        answers: Sequence[Answer | ShepherdError] = ()
         try:
             answers = await self._send([item for item, _ in wanted])
         except ShepherdError as e:
             answers = [e] * len(wanted)
-        except BaseException:
-            for _, future in wanted:
-                future.cancel()
-            raise
-        for (_, future), answer in zip(wanted, answers, strict=True):
-            _settle(future, answer)
+        finally:
+            # Whatever happens, a bug or an answer that is too short: nobody waits for ever.
+            if len(answers) != len(wanted):
+                message = f"{len(wanted)} were asked for, {len(answers)} were answered"
+                answers = [Internal(message)] * len(wanted)
+            for (_, future), answer in zip(wanted, answers, strict=True):
+                _settle(future, answer)
 
 
 def _settle(future: asyncio.Future[Answer], answer: Answer | ShepherdError) -> None:

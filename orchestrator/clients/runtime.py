@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import grpc
 
@@ -17,13 +18,15 @@ from vmshepherd.runtime.v1 import runtime_service_pb2 as pb
 from vmshepherd.runtime.v1.runtime_service_pb2_grpc import RuntimeServiceStub
 from vmshepherd_kit import dial, stamps, status
 from vmshepherd_kit.clock import Clock
-from vmshepherd_kit.errors import Internal, NotFound, ShepherdError
+from vmshepherd_kit.errors import BadRequest, Internal, NotFound, ShepherdError
 
 from .batch import Batch
 
 STATES_PER_CALL = 200
 SMALL_STATES_PER_CALL = 2000
 PAGE_SIZE = 1000
+# An event weighs this at least: a call takes 10,000 of them, however small.
+LEAST_EVENT_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,10 @@ class Write:
     expected_version: int
 
 
+Asked = TypeVar("Asked", Wish, Write)
+Answered = TypeVar("Answered")
+
+
 class Runtime:
     """A client of one runtime service."""
 
@@ -62,8 +69,10 @@ class Runtime:
         self._locks: Batch[Wish, int | Held] = Batch(self._try_locks, clock=clock)
         self._reads = Batch(self._get_states, clock=clock, limit=STATES_PER_CALL)
         self._small_reads = Batch(self._get_states, clock=clock, limit=SMALL_STATES_PER_CALL)
-        self._writes = Batch(self._put_states, clock=clock, limit=STATES_PER_CALL)
-        self._events = Batch(self._append_events, clock=clock)
+        self._writes = Batch(
+            self._put_states, clock=clock, limit=STATES_PER_CALL, weigh=lambda w: len(w.value)
+        )
+        self._events = Batch(self._append_events, clock=clock, weigh=_weight)
 
     async def open_session(
         self,
@@ -158,6 +167,9 @@ class Runtime:
         return dial.listen(self._stub.WatchEvents, request)
 
     async def _try_locks(self, wishes: Sequence[Wish]) -> Sequence[int | Held | ShepherdError]:
+        return await _by_session(wishes, self._try_locks_of)
+
+    async def _try_locks_of(self, wishes: Sequence[Wish]) -> Sequence[int | Held | ShepherdError]:
         request = pb.TryLockRequest(
             session_id=wishes[0].session_id,
             wishes=[pb.LockWish(name=wish.name, floor=wish.floor) for wish in wishes],
@@ -166,10 +178,19 @@ class Runtime:
         return [_lock_result(result) for result in answer.results]
 
     async def _get_states(self, names: Sequence[str]) -> Sequence[pb.State | ShepherdError | None]:
-        answer = await dial.ask(self._stub.GetStates, pb.GetStatesRequest(names=names))
+        try:
+            answer = await dial.ask(self._stub.GetStates, pb.GetStatesRequest(names=names))
+        except BadRequest as e:
+            if e.reason != "ANSWER_TOO_LARGE" or len(names) == 1:
+                raise
+            half = len(names) // 2
+            return [*await self._get_states(names[:half]), *await self._get_states(names[half:])]
         return [_state_result(result) for result in answer.results]
 
     async def _put_states(self, writes: Sequence[Write]) -> Sequence[int | ShepherdError]:
+        return await _by_session(writes, self._put_states_of)
+
+    async def _put_states_of(self, writes: Sequence[Write]) -> Sequence[int | ShepherdError]:
         request = pb.PutStatesRequest(
             session_id=writes[0].session_id,
             writes=[
@@ -189,6 +210,29 @@ class Runtime:
         request = pb.AppendEventsRequest(events=[event for group in groups for event in group])
         await dial.ask(self._stub.AppendEvents, request)
         return [None] * len(groups)
+
+
+async def _by_session(
+    items: Sequence[Asked],
+    ask: Callable[[Sequence[Asked]], Awaitable[Sequence[Answered | ShepherdError]]],
+) -> Sequence[Answered | ShepherdError]:
+    """Answers in the order of items, one call a session: after a loss, two may meet in a moment."""
+    places: dict[str, list[int]] = {}
+    for place, item in enumerate(items):
+        places.setdefault(item.session_id, []).append(place)
+    answers: dict[int, Answered | ShepherdError] = {}
+    for group in places.values():
+        found: Sequence[Answered | ShepherdError]
+        try:
+            found = await ask([items[place] for place in group])
+        except ShepherdError as e:
+            found = [e] * len(group)
+        answers.update(zip(group, found, strict=False))
+    return [answers[place] for place in sorted(answers)]
+
+
+def _weight(events: Sequence[event_pb2.Event]) -> int:
+    return sum(max(event.ByteSize(), LEAST_EVENT_BYTES) for event in events)
 
 
 def _lock_result(result: pb.LockResult) -> int | Held | ShepherdError:
