@@ -17,13 +17,15 @@ from vmshepherd.health.v1 import health_service_pb2 as pb
 from vmshepherd.health.v1.health_service_pb2_grpc import HealthServiceStub
 from vmshepherd_kit import dial
 from vmshepherd_kit.clock import Clock
-from vmshepherd_kit.errors import ShepherdError, Unavailable
+from vmshepherd_kit.errors import Unavailable
 
 from ..model import Probe, Verdict
 from .batch import Batch
 
 DEADLINE = timedelta(seconds=30)
 TARGETS_PER_CALL = 5000
+# More of one VM are refused, and with them the targets of everybody else.
+MOST_ADDRESSES = 100
 
 _VERDICTS = {
     pb.VERDICT_HEALTHY: Verdict.HEALTHY,
@@ -67,23 +69,25 @@ class _Sender:
         self._stub = stub
         self._check = check
 
-    async def send(
-        self, groups: Sequence[Sequence[Target]]
-    ) -> list[dict[str, Probe] | ShepherdError]:
-        targets = [target for group in groups for target in group]
-        probes: dict[str, Probe] = {}
-        for at in range(0, len(targets), TARGETS_PER_CALL):
-            probes |= await self._probe(targets[at : at + TARGETS_PER_CALL])
-        return [
-            {target.vm_id: probes[target.vm_id] for target in group if target.vm_id in probes}
-            for group in groups
-        ]
+    async def send(self, groups: Sequence[Sequence[Target]]) -> Sequence[dict[str, Probe]]:
+        # By place: two clouds may give the same id, and two cycles may ask for the same VM.
+        places = [(number, target) for number, group in enumerate(groups) for target in group]
+        answers: list[dict[str, Probe]] = [{} for _ in groups]
+        for at in range(0, len(places), TARGETS_PER_CALL):
+            chunk = places[at : at + TARGETS_PER_CALL]
+            probes = await self._probe([target for _, target in chunk])
+            for place, (number, target) in enumerate(chunk):
+                if (probe := probes.get(str(place))) is not None:
+                    answers[number][target.vm_id] = probe
+        return answers
 
     async def _probe(self, targets: Sequence[Target]) -> dict[str, Probe]:
+        """What is said of each target, by its place among them."""
         request = pb.ProbeRequest(
             check=self._check,
             targets=[
-                pb.Target(target_id=target.vm_id, addresses=target.addresses) for target in targets
+                pb.Target(target_id=str(place), addresses=target.addresses[:MOST_ADDRESSES])
+                for place, target in enumerate(targets)
             ],
         )
         results = list[pb.ProbeResult]()
