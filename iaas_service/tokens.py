@@ -7,11 +7,15 @@ long as the process; the tokens on the VMs' markers bring them back after a rest
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from vmshepherd_kit.errors import BadRequest, StaleFencingToken, Violation
 
 from .marker import HIGHEST_TOKEN
+
+# Bytes of names and tokens that one error tells, and those of a token with the two commas.
+_ROOM = 1500
+_TOKEN_ROOM = 22
 
 
 class TokenFloors:
@@ -47,9 +51,10 @@ class TokenFloors:
             )
 
     def admit_all(self, held: Iterable[tuple[str, int]]) -> None:
-        """Raise the floors of all presets of a reader; StaleFencingToken names all that are stale.
+        """Raise the floors of all presets of a reader; StaleFencingToken names stale ones.
 
-        Its `presets` and `floors` are lists with commas, in the same order.
+        Its `presets` and `floors` are lists with commas, in the same order, as many as fit into an
+        error: asked again without these, it names the next ones.
         """
         stale = []
         for preset, token in held:
@@ -58,13 +63,24 @@ class TokenFloors:
             except StaleFencingToken:
                 stale.append(preset)
         if stale:
+            named = list(_fitting(stale))
             raise StaleFencingToken(
-                f"held under newer tokens: {', '.join(stale)}",
-                presets=",".join(stale),
-                floors=",".join(str(self.floor(preset)) for preset in stale),
+                f"{len(stale)} presets are held under newer tokens: {', '.join(named)}",
+                presets=",".join(named),
+                floors=",".join(str(self.floor(preset)) for preset in named),
             )
 
     def learn(self, floors: Mapping[str, int]) -> None:
         """Raise the floors by what VMs bear."""
         for preset, token in floors.items():
             self._floors[preset] = max(self.floor(preset), token)
+
+
+def _fitting(presets: Iterable[str]) -> Iterator[str]:
+    """The first one, and those after it for which an error has room."""
+    room = _ROOM
+    for place, preset in enumerate(presets):
+        room -= len(preset.encode()) + _TOKEN_ROOM
+        if place and room < 0:
+            return
+        yield preset

@@ -23,23 +23,34 @@ from .model import PresetName
 from .schedule import Schedule
 
 RETRY_AFTER = timedelta(seconds=1)
-WISHES = ("PRESET_PAUSED", "PRESET_RESUMED", "TERMINATION_WISHED", "COUNT_APPROVED")
+# How often it is looked whether there are providers that nobody watches yet.
+DISCOVER_EVERY = timedelta(seconds=30)
+WISHES = (
+    "PRESET_PAUSED",
+    "PRESET_RESUMED",
+    "TERMINATION_WISHED",
+    "COUNT_APPROVED",
+    "RECONCILE_ASKED",
+)
 
 _log = log.get("alarms")
 
 
 async def on_vms(iaas: Iaas, schedule: Schedule, *, clock: Clock) -> None:
-    """Wake presets whose VMs change, at every provider that tells."""
-    while True:
-        try:
-            await iaas.discover()
-            break
-        except ShepherdError as e:
-            _log.warning("iaas services cannot be asked", error=e.message)
-            await clock.sleep(RETRY_AFTER)
+    """Wake presets whose VMs change, at every provider that tells, now or later."""
+    watched = set[str]()
     async with asyncio.TaskGroup() as group:
-        for provider in iaas.watched():
-            group.create_task(_on_provider(provider, iaas, schedule, clock=clock))
+        while True:
+            pause = DISCOVER_EVERY
+            try:
+                await iaas.discover()
+            except ShepherdError as e:
+                _log.debug("an iaas service cannot be asked", error=e.message)
+                pause = RETRY_AFTER
+            for provider in set(iaas.watched()) - watched:
+                watched.add(provider)
+                group.create_task(_on_provider(provider, iaas, schedule, clock=clock))
+            await clock.sleep(pause)
 
 
 async def on_wishes(runtime: Runtime, schedule: Schedule, *, clock: Clock) -> None:
@@ -51,7 +62,7 @@ async def on_wishes(runtime: Runtime, schedule: Schedule, *, clock: Clock) -> No
             async with aclosing(runtime.watch_events(request)) as stream:
                 async for chunk in stream:
                     request.after_sequence = chunk.sequence
-                    schedule.wake(PresetName(event.preset) for event in chunk.events)
+                    _wake(schedule, {PresetName(event.preset) for event in chunk.events})
         except ResumeTokenTooOld:
             request.ClearField("after_sequence")
         except ShepherdError as e:
@@ -72,6 +83,13 @@ async def _on_provider(provider: str, iaas: Iaas, schedule: Schedule, *, clock: 
         await clock.sleep(RETRY_AFTER)
         # Whatever happened meanwhile was not told.
         schedule.wake_all()
+
+
+def _wake(schedule: Schedule, names: set[PresetName]) -> None:
+    if PresetName("") in names:
+        schedule.wake_all()
+    else:
+        schedule.wake(names)
 
 
 def _presets(event: iaas_pb.WatchVmsResponse) -> Iterable[PresetName]:

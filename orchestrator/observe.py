@@ -58,7 +58,7 @@ async def observe(known: Known, *, iaas: Iaas, health: Health, clock: Clock) -> 
     """Everything that one decision needs.  Raises when the cloud cannot be listed at all."""
     provider, cloud = await iaas.cloud(known.declared.provider)
     listing = await iaas.list_vms(provider, known.name)
-    listing = await _without_gaps(listing, known.memory, provider, iaas)
+    listing = await _without_gaps(listing, known, provider, iaas)
     probes, notes = await _probe(listing.vms, known, health)
     observation = Observation(
         now=clock.wall(),
@@ -77,14 +77,14 @@ async def observe(known: Known, *, iaas: Iaas, health: Health, clock: Clock) -> 
     return Seen(observation, provider, notes)
 
 
-async def _without_gaps(listing: Listing, memory: Memory, provider: str, iaas: Iaas) -> Listing:
+async def _without_gaps(listing: Listing, known: Known, provider: str, iaas: Iaas) -> Listing:
     """The listing, with every VM that it should have and lacks read by id."""
-    listed = {vm.vm_id for vm in listing.vms}
+    memory, listed = known.memory, {vm.vm_id for vm in listing.vms}
     confirmed = (intent.vm_id for intent in memory.intents if intent.vm_id)
     missing = sorted({*memory.vms, *confirmed} - listed)
     if not missing:
         return listing
-    found = await asyncio.gather(*(_read(iaas, provider, vm_id) for vm_id in missing))
+    found = await asyncio.gather(*(_read(iaas, known, provider, vm_id) for vm_id in missing))
     errors = [each for each in found if isinstance(each, ShepherdError)]
     vms = (*listing.vms, *(each for each in found if isinstance(each, Vm)))
     if errors and listing.complete:
@@ -93,9 +93,9 @@ async def _without_gaps(listing: Listing, memory: Memory, provider: str, iaas: I
     return Listing(vms, listing.complete, listing.incomplete_reason)
 
 
-async def _read(iaas: Iaas, provider: str, vm_id: VmId) -> Vm | ShepherdError | None:
+async def _read(iaas: Iaas, known: Known, provider: str, vm_id: VmId) -> Vm | ShepherdError | None:
     try:
-        return await iaas.get_vm(provider, vm_id)
+        return await iaas.get_vm(provider, known.name, vm_id)
     except ShepherdError as e:
         return e
 

@@ -6,6 +6,7 @@ failed has an unknown outcome: it may have been delivered. Called by `observe` a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,6 +30,7 @@ from ..model import Cloud, PresetName, RequestId, Vm, VmId, VmState
 from .batch import Batch
 
 LIST_DEADLINE = timedelta(seconds=60)
+DISCOVER_DEADLINE = timedelta(seconds=3)
 PAGE_SIZE = 2000
 # A listing is the dearest call: stragglers are worth waiting for.
 LISTING_MOMENT = timedelta(milliseconds=20)
@@ -59,10 +61,18 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One create or termination, with how long its lock surely lasts."""
+    """One create or termination, and when the lock that it needs may end, by the elapsed clock."""
 
     message: pb.VmCreate | pb.VmMutation
-    deadline: timedelta
+    ends: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A VM to be read, and the preset that its marker must name."""
+
+    preset: PresetName
+    vm_id: VmId
 
 
 @dataclass(slots=True)
@@ -73,7 +83,7 @@ class _Provider:
     cloud: Cloud
     has_events: bool
     listings: Batch[PresetName, Listing] = field(init=False)
-    readings: Batch[VmId, Vm | None] = field(init=False)
+    readings: Batch[Wanted, Vm | None] = field(init=False)
     creates: Batch[Mutation, Vm] = field(init=False)
     terminations: Batch[Mutation, bool] = field(init=False)
 
@@ -89,23 +99,28 @@ class Iaas:
         self._tokens = tokens
         self._providers: dict[str, _Provider] = {}
         self._default = ""
+        self._discoveries: Batch[None, None] = Batch(self._discover, clock=clock)
         self.suite_id = ""
 
     async def discover(self) -> list[str]:
-        """Ask every service which providers it has; the names."""
-        for stub in self._stubs:
-            answer = await dial.ask(stub.ListProviders, pb.ListProvidersRequest())
-            self.suite_id = self.suite_id or answer.suite_id
-            for message in answer.providers:
-                self._default = self._default or message.name
-                if message.name not in self._providers:
-                    self._providers[message.name] = self._provider(stub, message)
+        """Ask every service which providers it has; the names.
+
+        Raises when one of them does not answer; the providers of the others are known all the same.
+        """
+        await self._discoveries.ask(None)
         return list(self._providers)
 
     async def cloud(self, name: str) -> tuple[str, Cloud]:
-        """The provider of that name, or the default for "", and what it promises."""
-        if not self._providers or (name and name not in self._providers):
-            await self.discover()
+        """The provider of that name, or the default for "", and what it promises.
+
+        The default is the first of the first service, and of no other while that one is away.
+        """
+        if (name or self._default) not in self._providers:
+            try:
+                await self.discover()
+            except ShepherdError:
+                if (name or self._default) not in self._providers:
+                    raise
         name = name or self._default
         if name not in self._providers:
             known = ", ".join(self._providers) or "none"
@@ -116,19 +131,24 @@ class Iaas:
         """The VMs of a preset, from one listing shared with others that ask now."""
         return await self._providers[provider].listings.ask(preset)
 
-    async def get_vm(self, provider: str, vm_id: VmId) -> Vm | None:
-        """One VM read by id; None only when the cloud says that it is gone."""
-        return await self._providers[provider].readings.ask(vm_id)
+    async def get_vm(self, provider: str, preset: PresetName, vm_id: VmId) -> Vm | None:
+        """One VM read by id; None only when it is gone, or somebody took the marker off it."""
+        return await self._providers[provider].readings.ask(Wanted(preset, vm_id))
 
     async def create(self, provider: str, create: pb.VmCreate, *, deadline: timedelta) -> Vm:
         """Make a VM.  OutcomeUnknown when it may have been made."""
-        return await self._providers[provider].creates.ask(Mutation(create, deadline))
+        ends = self._clock.elapsed() + deadline
+        return await self._providers[provider].creates.ask(Mutation(create, ends))
 
     async def terminate(
         self, provider: str, mutation: pb.VmMutation, *, deadline: timedelta
     ) -> bool:
-        """Destroy a VM through the gates; False when it was gone already."""
-        return await self._providers[provider].terminations.ask(Mutation(mutation, deadline))
+        """Destroy a VM through the gates; False when it was gone already.
+
+        OutcomeUnknown when it may be going.
+        """
+        ends = self._clock.elapsed() + deadline
+        return await self._providers[provider].terminations.ask(Mutation(mutation, ends))
 
     def watched(self) -> list[str]:
         """Providers that tell of changes."""
@@ -139,25 +159,35 @@ class Iaas:
         stub = self._providers[provider].stub
         return dial.listen(stub.WatchVms, pb.WatchVmsRequest(provider=provider))
 
-    async def floors(self, provider: str) -> Mapping[str, int]:
-        """The highest token that the VMs of each preset bear."""
-        stub = self._providers[provider].stub
-        return (await _first_page(stub, provider, {})).token_floors
+    async def _discover(self, askers: Sequence[None]) -> Sequence[None]:
+        asked = (self._learn(stub, is_first=place == 0) for place, stub in enumerate(self._stubs))
+        for error in await asyncio.gather(*asked, return_exceptions=True):
+            if error is not None:
+                raise error
+        return askers
+
+    async def _learn(self, stub: IaasServiceStub, *, is_first: bool) -> None:
+        request = pb.ListProvidersRequest()
+        answer = await dial.ask(stub.ListProviders, request, deadline=DISCOVER_DEADLINE)
+        self.suite_id = self.suite_id or answer.suite_id
+        if is_first and answer.providers:
+            self._default = answer.providers[0].name
+        for message in answer.providers:
+            known = self._providers.get(message.name)
+            if known is None:
+                self._providers[message.name] = self._provider(stub, message)
+            elif known.stub is stub:
+                known.cloud, known.has_events = _promises(message)
 
     def _provider(self, stub: IaasServiceStub, message: vm_pb2.Provider) -> _Provider:
-        traits = set(message.traits)
-        cloud = Cloud(
-            idempotent=vm_pb2.PROVIDER_TRAIT_IDEMPOTENT_CREATE in traits,
-            horizon=stamps.from_duration(message.unknown_outcome_horizon),
-        )
-        events = vm_pb2.PROVIDER_TRAIT_EVENTS in traits
-        provider = _Provider(stub=stub, cloud=cloud, has_events=events)
-        calls = _Calls(stub, message.name, self._tokens)
+        cloud, has_events = _promises(message)
+        provider = _Provider(stub=stub, cloud=cloud, has_events=has_events)
+        calls = _Calls(stub, message.name, self._tokens, self._clock)
         provider.listings = Batch(
             calls.list, clock=self._clock, limit=100_000, moment=LISTING_MOMENT
         )
         provider.readings = Batch(calls.get, clock=self._clock)
-        provider.creates = Batch(calls.create, clock=self._clock, limit=200)
+        provider.creates = Batch(calls.create, clock=self._clock, limit=200, weigh=_weight)
         provider.terminations = Batch(calls.terminate, clock=self._clock, limit=200)
         return provider
 
@@ -169,17 +199,10 @@ class _Calls:
     stub: IaasServiceStub
     provider: str
     tokens: Tokens
+    clock: Clock
 
     async def list(self, presets: Sequence[PresetName]) -> Sequence[Listing | ShepherdError]:
-        held = dict(self.tokens())
-        stale: dict[PresetName, StaleFencingToken] = {}
-        try:
-            first = await _first_page(self.stub, self.provider, held)
-        except StaleFencingToken as e:
-            # Somebody newer holds some of them; the others are served all the same.
-            stale = _stale(e)
-            held = {name: token for name, token in held.items() if name not in stale}
-            first = await _first_page(self.stub, self.provider, held)
+        first, stale = await self._first_page()
         wanted = set(presets)
         vms: dict[PresetName, list[Vm]] = {name: [] for name in wanted}
         page = first
@@ -202,16 +225,43 @@ class _Calls:
             for name in presets
         ]
 
-    async def get(self, vm_ids: Sequence[VmId]) -> Sequence[Vm | ShepherdError | None]:
-        request = pb.GetVmsRequest(provider=self.provider, vm_ids=vm_ids)
+    async def _first_page(
+        self,
+    ) -> tuple[pb.ListVmsResponse, Mapping[PresetName, StaleFencingToken]]:
+        """Presets that somebody newer holds are left out; the others are served all the same."""
+        held = dict(self.tokens())
+        stale: dict[PresetName, StaleFencingToken] = {}
+        while True:
+            tokens = [
+                pb.PresetToken(preset=name, fencing_token=token)
+                for name, token in held.items()
+                if name not in stale
+            ]
+            request = pb.ListVmsRequest(provider=self.provider, held=tokens, page_size=PAGE_SIZE)
+            try:
+                page = await dial.ask(self.stub.ListVms, request, deadline=LIST_DEADLINE)
+            except StaleFencingToken as e:
+                # An error has room for some names only; without these it tells the next ones.
+                more = _stale(e).items()
+                fresh = {name: each for name, each in more if name in held and name not in stale}
+                if not fresh:
+                    raise
+                stale |= fresh
+            else:
+                return page, stale
+
+    async def get(self, wanted: Sequence[Wanted]) -> Sequence[Vm | ShepherdError | None]:
+        request = pb.GetVmsRequest(provider=self.provider, vm_ids=[each.vm_id for each in wanted])
         answer = await dial.ask(self.stub.GetVms, request, deadline=LIST_DEADLINE)
-        return [_reading(result) for result in answer.results]
+        pairs = zip(answer.results, wanted, strict=False)
+        return [_reading(result, each.preset) for result, each in pairs]
 
     async def create(self, mutations: Sequence[Mutation]) -> Sequence[Vm | ShepherdError]:
         creates = [each.message for each in mutations if isinstance(each.message, pb.VmCreate)]
         request = pb.CreateVmsRequest(provider=self.provider, creates=creates)
         try:
-            answer = await dial.ask(self.stub.CreateVms, request, deadline=_shortest(mutations))
+            deadline = self._left(mutations)
+            answer = await dial.ask(self.stub.CreateVms, request, deadline=deadline)
         except BadRequest:
             raise
         except ShepherdError as e:
@@ -222,16 +272,30 @@ class _Calls:
     async def terminate(self, mutations: Sequence[Mutation]) -> Sequence[bool | ShepherdError]:
         ends = [each.message for each in mutations if isinstance(each.message, pb.VmMutation)]
         request = pb.TerminateVmsRequest(provider=self.provider, terminations=ends)
-        answer = await dial.ask(self.stub.TerminateVms, request, deadline=_shortest(mutations))
+        try:
+            deadline = self._left(mutations)
+            answer = await dial.ask(self.stub.TerminateVms, request, deadline=deadline)
+        except BadRequest:
+            raise
+        except ShepherdError as e:
+            message = f"the termination may have been carried out: {e.message}"
+            raise OutcomeUnknown(message, provider=self.provider) from e
         return [status.from_proto(result.status) or result.existed for result in answer.results]
 
+    def _left(self, mutations: Iterable[Mutation]) -> timedelta:
+        """What is left of the shortest authority by now: gathering took time, too."""
+        left = min(each.ends for each in mutations) - self.clock.elapsed()
+        return max(left, timedelta(0))
 
-async def _first_page(
-    stub: IaasServiceStub, provider: str, held: Mapping[PresetName, int]
-) -> pb.ListVmsResponse:
-    tokens = [pb.PresetToken(preset=name, fencing_token=token) for name, token in held.items()]
-    request = pb.ListVmsRequest(provider=provider, held=tokens, page_size=PAGE_SIZE)
-    return await dial.ask(stub.ListVms, request, deadline=LIST_DEADLINE)
+
+def _promises(message: vm_pb2.Provider) -> tuple[Cloud, bool]:
+    """What a provider promises about creates, and whether it tells of changes."""
+    traits = set(message.traits)
+    cloud = Cloud(
+        idempotent=vm_pb2.PROVIDER_TRAIT_IDEMPOTENT_CREATE in traits,
+        horizon=stamps.from_duration(message.unknown_outcome_horizon),
+    )
+    return cloud, vm_pb2.PROVIDER_TRAIT_EVENTS in traits
 
 
 def _stale(error: StaleFencingToken) -> dict[PresetName, StaleFencingToken]:
@@ -246,15 +310,18 @@ def _stale(error: StaleFencingToken) -> dict[PresetName, StaleFencingToken]:
     }
 
 
-def _shortest(mutations: Iterable[Mutation]) -> timedelta:
-    return min(each.deadline for each in mutations)
+def _weight(mutation: Mutation) -> int:
+    return mutation.message.ByteSize()
 
 
-def _reading(result: pb.VmResult) -> Vm | ShepherdError | None:
+def _reading(result: pb.VmResult, preset: PresetName) -> Vm | ShepherdError | None:
     error = status.from_proto(result.status)
     if isinstance(error, NotFound):
         return None
-    return error or vm(result.vm)
+    if error is not None:
+        return error
+    # Read by id, it need not be ours any more: a person may have taken it out of the group.
+    return vm(result.vm) if result.vm.marker.preset == preset else None
 
 
 def vm(message: vm_pb2.Vm) -> Vm:
