@@ -8,7 +8,7 @@ written that has not changed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vmshepherd.orchestrator.v1 import record_pb2, view_pb2
 from vmshepherd_kit.clock import Clock
@@ -20,6 +20,9 @@ from .clients.runtime import Runtime, Write
 from .model import Memory, PresetName
 from .recall import restarted
 
+# A state takes 1 MiB. Views are for people at other replicas; memory is what must not be lost.
+LARGEST = 1_000_000
+
 Views = Callable[[], tuple[view_pb2.PresetView, list[view_pb2.VmView]]]
 
 
@@ -29,6 +32,9 @@ class _Copy:
     version: int
     memory: Memory
     shown: object = None
+    # As they are in the store: whoever reads it sees VMs between two writes of views, too.
+    view: view_pb2.PresetView | None = None
+    vm_views: list[view_pb2.VmView] = field(default_factory=list)
 
 
 class Archive:
@@ -42,16 +48,31 @@ class Archive:
 
     async def load(self, preset: PresetName, fencing_token: int) -> Memory:
         """What is remembered.  Refused when a newer version wrote it."""
-        copy = self._copies.get(preset)
-        if copy is not None and copy.fencing_token == fencing_token:
-            return copy.memory
+        known = self._copy(preset, fencing_token)
+        if known is not None:
+            return known.memory
         state = await self._runtime.get_state(lock_name(preset))
-        now, memory, version = self._clock.wall(), Memory(), 0
+        copy = _Copy(fencing_token, 0, Memory())
         if state is not None:
-            record = records.preset_record(state.value)
-            memory, version = restarted(records.memory_of(record, now=now), now), state.version
-        self._copies[preset] = _Copy(fencing_token, version, memory)
-        return memory
+            now, record = self._clock.wall(), records.preset_record(state.value)
+            copy.version = state.version
+            copy.memory = restarted(records.memory_of(record, now=now), now)
+            copy.view = record.view if record.HasField("view") else None
+            copy.vm_views = list(record.vm_views)
+        # Somebody else may have read it meanwhile, and written: then what was read here is old.
+        known = self._copy(preset, fencing_token)
+        if known is not None:
+            return known.memory
+        if self._authority.token(preset) == fencing_token:
+            self._copies[preset] = copy
+        return copy.memory
+
+    async def peek(self, preset: PresetName) -> Memory:
+        """What whoever holds the preset remembers of it; for a dry run.  Refused as by `load`."""
+        state = await self._runtime.get_state(lock_name(preset))
+        if state is None:
+            return Memory()
+        return records.memory_of(records.preset_record(state.value), now=self._clock.wall())
 
     async def keep(
         self,
@@ -67,11 +88,9 @@ class Archive:
             raise SessionLost(f"preset {preset} is not held any more")
         if memory == copy.memory and (views is None or shown == copy.shown):
             return
-        record = records.memory_record(memory, fencing_token=copy.fencing_token)
         if views is not None:
-            view, vm_views = views()
-            record.view.CopyFrom(view)
-            record.vm_views.extend(vm_views)
+            copy.view, copy.vm_views = views()
+        record = _record(copy, memory)
         try:
             copy.version = await self._runtime.put_state(self._write(preset, copy, record))
         except ShepherdError:
@@ -89,6 +108,10 @@ class Archive:
         """Drop every copy: the session was lost."""
         self._copies.clear()
 
+    def _copy(self, preset: PresetName, fencing_token: int) -> _Copy | None:
+        copy = self._copies.get(preset)
+        return copy if copy is not None and copy.fencing_token == fencing_token else None
+
     def _write(self, preset: PresetName, copy: _Copy, record: record_pb2.PresetRecord) -> Write:
         self._authority.remaining()
         return Write(
@@ -98,3 +121,13 @@ class Archive:
             fencing_token=copy.fencing_token,
             expected_version=copy.version,
         )
+
+
+def _record(copy: _Copy, memory: Memory) -> record_pb2.PresetRecord:
+    record = records.memory_record(memory, fencing_token=copy.fencing_token)
+    if copy.view is not None:
+        record.view.CopyFrom(copy.view)
+    record.vm_views.extend(copy.vm_views)
+    if record.ByteSize() > LARGEST:
+        del record.vm_views[:]
+    return record
