@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from datetime import timedelta
+from weakref import WeakValueDictionary
 
 from vmshepherd.orchestrator.v1 import record_pb2
+from vmshepherd_kit import log
 from vmshepherd_kit.clock import Clock
-from vmshepherd_kit.errors import VersionMismatch
+from vmshepherd_kit.errors import SessionLost, ShepherdError, Unavailable, VersionMismatch
 
 from . import records
 from .authority import Authority
@@ -24,6 +27,8 @@ PATIENCE = timedelta(milliseconds=50)
 
 Change = Callable[[record_pb2.OperatorRecord], None]
 
+_log = log.get("desk")
+
 
 class Desk:
     """The wishes of all presets."""
@@ -33,7 +38,8 @@ class Desk:
         self._authority = authority
         self._clock = clock
         # The lock in the store is the session's: callers within this replica are kept apart here.
-        self._turn = asyncio.Lock()
+        self._turns: WeakValueDictionary[PresetName, asyncio.Lock] = WeakValueDictionary()
+        self._tasks: set[asyncio.Task[record_pb2.OperatorRecord]] = set()
 
     async def wishes(self, preset: PresetName) -> Wishes:
         """What is wished for now."""
@@ -45,19 +51,50 @@ class Desk:
         return records.operator_record(state.value if state else b"")
 
     async def change(self, preset: PresetName, change: Change) -> record_pb2.OperatorRecord:
-        """Apply a change; the record after it.  VersionMismatch when others keep writing."""
-        async with self._turn:
+        """Apply a change; the record after it.
+
+        VersionMismatch when others keep writing; Unavailable while this replica has no session.
+        """
+        # To its end, however early its caller goes: the lock would stay taken.
+        task = asyncio.get_running_loop().create_task(
+            self._change(preset, change), context=Context()
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _change(self, preset: PresetName, change: Change) -> record_pb2.OperatorRecord:
+        async with self._turns.setdefault(preset, asyncio.Lock()):
             for _ in range(ATTEMPTS):
-                self._authority.remaining()
-                session_id = self._authority.session_id
-                token = await self._runtime.try_lock(Wish(session_id, _name(preset), 0))
-                if not isinstance(token, Held):
-                    try:
-                        return await self._write(preset, change, session_id, token)
-                    finally:
-                        await self._runtime.unlock(session_id, _name(preset), token)
+                try:
+                    record = await self._attempt(preset, change)
+                except SessionLost as e:
+                    raise Unavailable(f"this replica cannot write at present: {e.message}") from e
+                if record is not None:
+                    return record
                 await self._clock.sleep(PATIENCE)
         raise VersionMismatch(f"others are writing the wishes of preset {preset}: try again")
+
+    async def _attempt(
+        self, preset: PresetName, change: Change
+    ) -> record_pb2.OperatorRecord | None:
+        """The record as written; None while another session writes."""
+        self._authority.remaining()
+        session_id = self._authority.session_id
+        token = await self._runtime.try_lock(Wish(session_id, _name(preset), 0))
+        if isinstance(token, Held):
+            return None
+        try:
+            return await self._write(preset, change, session_id, token)
+        finally:
+            await self._free(preset, session_id, token)
+
+    async def _free(self, preset: PresetName, session_id: str, token: int) -> None:
+        try:
+            await self._runtime.unlock(session_id, _name(preset), token)
+        except ShepherdError as e:
+            # What was written is written; the lock is freed by the next change, or by the session.
+            _log.warning("lock of wishes was not freed", preset=preset, error=e.message)
 
     async def forget(self, preset: PresetName, vm_ids: Iterable[VmId]) -> None:
         """Strike wishes that were fulfilled or refused for good."""
