@@ -8,7 +8,7 @@ authority has ended, and no call may outlast it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -27,13 +27,11 @@ from vmshepherd_kit.stamps import to_timestamp
 from .authority import Authority
 from .clients.iaas import Iaas
 from .clients.presets import Declared
+from .config import LEAST_TIME
 from .journal import Journal
 from .model import Create, Fate, Memory, Outcome, Plan, PresetName, Reason, Terminate
 from .narrate import announce
 from .recall import sent
-
-# A mutation with less time than this is not begun: iaas_service would refuse it.
-LEAST_TIME = timedelta(seconds=1.5)
 
 _REASONS = {
     Reason.DEAD: pb.MUTATION_REASON_DEAD,
@@ -101,7 +99,7 @@ async def _create_all(order: Order, hands: Hands, keep: Keep) -> tuple[Memory, l
             order.preset, [announce(step) for step in chunk], fencing_token=order.fencing_token
         )
         await keep(memory)
-        outcomes += await asyncio.gather(*(_create(step, order, hands) for step in chunk))
+        outcomes += await _all(_create(step, order, hands) for step in chunk)
     return memory, outcomes
 
 
@@ -112,7 +110,17 @@ async def _terminate_all(order: Order, hands: Hands) -> list[Outcome]:
     await hands.journal.record(
         order.preset, [announce(step) for step in steps], fencing_token=order.fencing_token
     )
-    return list(await asyncio.gather(*(_terminate(step, order, hands) for step in steps)))
+    return await _all(_terminate(step, order, hands) for step in steps)
+
+
+async def _all(tries: Iterable[Coroutine[None, None, Outcome]]) -> list[Outcome]:
+    """Every outcome; what ends authority is raised, once nothing is under way any more."""
+    outcomes = list[Outcome]()
+    for each in await asyncio.gather(*tries, return_exceptions=True):
+        if isinstance(each, BaseException):
+            raise each
+        outcomes.append(each)
+    return outcomes
 
 
 async def _create(step: Create, order: Order, hands: Hands) -> Outcome:

@@ -64,6 +64,7 @@ class Authority:
         The block begins when the first attempt to open one is over, successful or not.
         """
         task = asyncio.create_task(self._keep())
+        task.add_done_callback(_crashed)
         try:
             await self._tried.wait()
             yield
@@ -101,6 +102,7 @@ class Authority:
             raise SessionLost("the session ended while a lock was asked for")
         if isinstance(answer, int):
             self._tokens[preset] = answer
+            self._floors.pop(preset, None)
             _log.info("holds preset", preset=preset, fencing_token=answer)
         return answer
 
@@ -110,10 +112,14 @@ class Authority:
         await self.release(preset)
 
     async def release(self, preset: PresetName) -> None:
-        """Free one lock."""
+        """Free one lock; where the store cannot be asked, it ends with the session."""
         token = self._tokens.pop(preset, None)
-        if token is not None:
+        if token is None:
+            return
+        try:
             await self._runtime.unlock(self._session_id, lock_name(preset), token)
+        except ShepherdError as e:
+            _log.warning("lock was not freed", preset=preset, error=e.message)
 
     @property
     def session_id(self) -> str:
@@ -121,6 +127,13 @@ class Authority:
         return self._session_id
 
     async def _keep(self) -> None:
+        try:
+            await self._refresh_for_ever()
+        finally:
+            # A bug here must not keep anybody waiting; without refreshes, authority ends by itself.
+            self._tried.set()
+
+    async def _refresh_for_ever(self) -> None:
         while True:
             asked = self._clock.elapsed()
             try:
@@ -170,3 +183,8 @@ class Authority:
             # Unreachable now: the session ends by itself.
             with suppress(ShepherdError):
                 await self._runtime.close_session(session_id, deadline=self._timing.rpc_timeout)
+
+
+def _crashed(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("session is not kept any more: restart this replica", error=repr(error))

@@ -11,11 +11,21 @@ from vmshepherd_kit.serve import Listen
 from vmshepherd_kit.settings import Duration, Settings
 
 SECTION = "orchestrator"
+# A mutation with less time than this is not begun: iaas_service would refuse it.
+LEAST_TIME = timedelta(seconds=1.5)
+# What the runtime service takes.
+LONGEST_TTL = timedelta(minutes=10)
 
 
 def _positive(value: timedelta) -> timedelta:
     if value <= timedelta(0):
         raise ValueError("must be more than 0")
+    return value
+
+
+def _long_enough(value: timedelta) -> timedelta:
+    if value < LEAST_TIME:
+        raise ValueError(f"must be {LEAST_TIME.total_seconds():g} s or more")
     return value
 
 
@@ -52,6 +62,14 @@ class Session(Settings):
                 f"refresh + 2 * rpc_timeout + margin is {needed.total_seconds():g} s "
                 f"and must not be more than ttl, {self.ttl.total_seconds():g} s"
             )
+        left = self.ttl - self.margin - self.refresh - self.rpc_timeout
+        if left < LEAST_TIME:
+            raise ValueError(
+                f"ttl - margin - refresh - rpc_timeout is {left.total_seconds():g} s: "
+                f"too little for a mutation, which needs {LEAST_TIME.total_seconds():g} s"
+            )
+        if max(self.ttl, self.lock_delay) > LONGEST_TTL:
+            raise ValueError("ttl and lock_delay must not be more than 10 minutes")
         return self
 
 
@@ -65,7 +83,7 @@ class Config(Settings):
     """How often a settled preset is looked at, unless it says `manage_interval`."""
     soon: Positive = timedelta(seconds=1)
     """How often a preset is looked at while something is on its way."""
-    mutation_timeout: Positive = timedelta(seconds=30)
+    mutation_timeout: Annotated[Duration, AfterValidator(_long_enough)] = timedelta(seconds=30)
     """Longest time for one create or terminate call; never longer than the session surely lasts."""
 
     def needs_restart_for(self, other: Self) -> list[str]:

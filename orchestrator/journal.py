@@ -24,6 +24,10 @@ _WEIGHTS = {
     Weight.ERROR: event_pb2.EVENT_SEVERITY_ERROR,
 }
 
+# An event takes 16 KiB in the store, and one that is larger is refused with all that come with it.
+MESSAGE_BYTES = 4096
+FACT_BYTES = 1024
+
 _log = log.get("journal")
 
 
@@ -68,9 +72,16 @@ class Journal:
             vm_id=telling.vm_id,
             kind=telling.kind,
             reason=telling.reason,
-            message=telling.message,
-            actor=actor or self._actor,
+            message=_cut(telling.message, MESSAGE_BYTES),
+            actor=_cut(actor or self._actor, FACT_BYTES),
             fencing_token=fencing_token,
-            evidence={key: value for key, value in telling.evidence.items() if value},
+            evidence={
+                key: _cut(value, FACT_BYTES) for key, value in telling.evidence.items() if value
+            },
             severity=_WEIGHTS[telling.weight],
         )
+
+
+def _cut(text: str, most: int) -> str:
+    raw = text.encode()
+    return text if len(raw) <= most else raw[:most].decode(errors="ignore") + "…"
