@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from .health import is_failing
-from .model import Fleet, Judged, Plan, PresetName, Refusal, VmId, VmState, VmStatus
+from .model import Fleet, Judged, Pause, Plan, PresetName, Refusal, VmId, VmState, VmStatus
 
 # How long what one preset saw of the prober counts in the judgement of the others.
 FLEET_WINDOW = timedelta(minutes=10)
@@ -49,6 +49,7 @@ class Shown:
     judged: tuple[Judged, ...] = ()
     since: Mapping[VmId, tuple[VmStatus, datetime]] = field(default_factory=dict)
     plan: Plan | None = None
+    pause: Pause | None = None
     provider: str = ""
     fencing_token: int | None = None
     holder: str = ""
@@ -66,7 +67,8 @@ class Shown:
     def fingerprint(self) -> object:
         """Differs when something differs that is worth storing."""
         vms = tuple((judged.vm.vm_id, judged.status, judged.vm.addresses) for judged in self.judged)
-        return self.phase, vms, tuple((each.code, each.since) for each in self.conditions)
+        conditions = tuple((each.code, each.since) for each in self.conditions)
+        return self.phase, vms, conditions, self.pause
 
 
 class Board:

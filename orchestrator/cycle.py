@@ -28,6 +28,7 @@ from .desk import Desk
 from .model import (
     Fate,
     Memory,
+    Observation,
     Outcome,
     Plan,
     PresetName,
@@ -43,6 +44,8 @@ from .recall import recall
 
 # How often a preset is looked at whose cycle cannot be completed.
 RETRY_AFTER = timedelta(seconds=2)
+# What a gate says to a termination that it will never let pass; anything else may pass later.
+_NEVER = {"INVALID_ARGUMENT", "NOT_FOUND", "NOT_OURS", "NOT_THE_SAME_VM", "PROTECTED"}
 
 _log = log.get("cycle")
 
@@ -79,26 +82,35 @@ class Cycles:
             await self._let_go(name)
             return None
         if declared.spec is None:
-            self._cannot(name, "NEVER_READ", "its file has never been read successfully")
+            await self._cannot(name, "NEVER_READ", "its file has never been read successfully")
             return self.config.interval
         try:
             return await self._run(name, declared, declared.spec)
         except StaleFencingToken as e:
             await self.authority.yield_to(name, e)
-            self._cannot(name, e.reason, e.message)
+            await self._cannot(name, e.reason, e.message)
         except ShepherdError as e:
-            self._cannot(name, e.reason, e.message)
+            await self._cannot(name, e.reason, e.message)
         except Exception:  # noqa: BLE001  the boundary: a bug in one cycle stops no other preset
             _log.exception("cycle failed by a bug", preset=name)
-            self._cannot(name, "INTERNAL", "the cycle failed by a bug; the log has the traceback")
+            message = "the cycle failed by a bug; the log has the traceback"
+            await self._cannot(name, "INTERNAL", message)
         return RETRY_AFTER
 
-    async def plan(self, name: PresetName, declared: Declared, spec: Spec) -> tuple[Seen, Plan]:
-        """What a cycle would do now, without doing it."""
-        token = self.authority.token(name) or 0
-        memory = await self.archive.load(name, token) if token else Memory()
-        seen = await self._observe(_Turn(name, declared, spec, token), memory)
-        return seen, decide(seen.observation)
+    async def plan(
+        self, name: PresetName, declared: Declared, spec: Spec
+    ) -> tuple[Seen, Plan, timedelta]:
+        """What a cycle would do now, and when the next one would come, without doing it."""
+        token = self.authority.token(name)
+        if token is None:
+            memory = await self.archive.peek(name)
+        else:
+            memory = await self.archive.load(name, token)
+        seen = await self._observe(_Turn(name, declared, spec, token or 0), memory)
+        plan = decide(seen.observation)
+        refusals = (*plan.refusals, *seen.notes)
+        phase = _phase(spec, seen.observation.wishes, plan, refusals, now=self._now())
+        return seen, plan, self._next_look(declared, plan, phase)
 
     async def _run(self, name: PresetName, declared: Declared, spec: Spec) -> timedelta:
         started = self.hands.clock.elapsed()
@@ -123,7 +135,7 @@ class Cycles:
         )
         memory = recall(replace(plan, memory=memory), outcomes, spec=spec, now=self._now())
         shown = self._shown(turn, seen, plan, outcomes)
-        look = self._next_look(declared, plan, shown)
+        look = self._next_look(declared, plan, shown.phase)
         now = self._now()
         shown = replace(
             shown,
@@ -138,8 +150,8 @@ class Cycles:
             views=lambda: views.stored(name, declared, shown),
         )
         await self._tell(turn, seen, outcomes, shown)
-        await self._settle_wishes(name, seen.observation.wishes, plan, outcomes)
         self.board.show(name, shown)
+        await self._settle_wishes(name, seen.observation, plan, outcomes)
         return look
 
     async def _observe(self, turn: _Turn, memory: Memory) -> Seen:
@@ -159,14 +171,16 @@ class Cycles:
     def _shown(self, turn: _Turn, seen: Seen, plan: Plan, outcomes: Sequence[Outcome]) -> Shown:
         """What is to be shown of the preset after this cycle."""
         now, before = seen.observation.now, self.board.get(turn.name) or Shown()
+        wishes = seen.observation.wishes
         refusals = (*plan.refusals, *seen.notes, *_failures(outcomes))
         self.board.count_probed(turn.name, plan.judged, now=now)
         return Shown(
-            phase=_phase(turn.spec, seen.observation.wishes, plan, refusals, now=now),
+            phase=_phase(turn.spec, wishes, plan, refusals, now=now),
             conditions=carried(before.conditions, refusals, now=now),
             judged=plan.judged,
             since=since_when(before.since, plan.judged, now=now),
             plan=plan,
+            pause=wishes.pause if wishes.pause and not wishes.pause.is_over(now) else None,
             provider=seen.provider,
             fencing_token=turn.fencing_token,
             holder=self.authority.owner,
@@ -176,9 +190,9 @@ class Cycles:
             },
         )
 
-    def _next_look(self, declared: Declared, plan: Plan, shown: Shown) -> timedelta:
+    def _next_look(self, declared: Declared, plan: Plan, phase: Phase) -> timedelta:
         interval = declared.interval or self.config.interval
-        if not plan.is_settled or shown.phase is Phase.CONVERGING:
+        if not plan.is_settled or phase is Phase.CONVERGING:
             return min(self.config.soon, interval)
         return interval
 
@@ -202,22 +216,28 @@ class Cycles:
             )
 
     async def _settle_wishes(
-        self, name: PresetName, wishes: Wishes, plan: Plan, outcomes: Sequence[Outcome]
+        self, name: PresetName, seen: Observation, plan: Plan, outcomes: Sequence[Outcome]
     ) -> None:
-        """Strike wishes that are fulfilled, or that a gate refused: a person has been told."""
+        """Strike wishes that are fulfilled, or refused for good: a person has been told."""
         present = {judged.vm.vm_id for judged in plan.judged}
         answered: set[VmId] = {
             each.step.vm.vm_id
             for each in outcomes
-            if isinstance(each.step, Terminate) and each.fate in {Fate.DONE, Fate.FAILED}
+            if isinstance(each.step, Terminate)
+            and (each.fate is Fate.DONE or (each.fate is Fate.FAILED and each.reason in _NEVER))
         }
         done = [
             wish.vm_id
-            for wish in wishes.terminations
-            if wish.vm_id in answered or wish.vm_id not in present
+            for wish in seen.wishes.terminations
+            if wish.vm_id in answered or (seen.complete and wish.vm_id not in present)
         ]
-        if done:
+        if not done:
+            return
+        try:
             await self.desk.forget(name, done)
+        except ShepherdError as e:
+            # The next cycle finds the same, and strikes them then.
+            _log.warning("wishes were not struck", preset=name, error=e.message)
 
     async def _let_go(self, name: PresetName) -> None:
         """The preset is not declared any more: its VMs run on, nobody touches them."""
@@ -226,17 +246,14 @@ class Cycles:
         shown = failed(shown, "PRESET_REMOVED", message, now=self._now())
         self.board.show(name, replace(shown, phase=Phase.REMOVED, fencing_token=None, holder=""))
         self.archive.forget(name)
-        try:
-            await self.authority.release(name)
-        except ShepherdError as e:
-            # It ends with the session at the latest.
-            _log.warning("lock of a removed preset was not freed", preset=name, error=e.message)
+        await self.authority.release(name)
 
-    def _cannot(self, name: PresetName, code: str, message: str) -> None:
+    async def _cannot(self, name: PresetName, code: str, message: str) -> None:
         before = self.board.get(name)
+        self.board.show(name, failed(before, code, message, now=self._now()))
         if before is None or code not in {each.code for each in before.conditions}:
             _log.warning("cycle cannot be completed", preset=name, code=code, error=message)
-        self.board.show(name, failed(before, code, message, now=self._now()))
+            await self.hands.journal.tell(name, conditions((), [Refusal(code, message)]))
 
     def _now(self) -> datetime:
         return self.hands.clock.wall()
@@ -256,7 +273,7 @@ def _phase(
     pause = wishes.pause
     if not spec.managed:
         return Phase.UNMANAGED
-    if pause and not pause.processes and (pause.until is None or pause.until > now):
+    if pause and not pause.processes and not pause.is_over(now):
         return Phase.PAUSED
     if plan.steps:
         return Phase.CONVERGING

@@ -172,7 +172,12 @@ class Pause:
     processes: frozenset[Process] = frozenset()
     actor: str = ""
     reason: str = ""
+    since: datetime | None = None
     until: datetime | None = None
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time has passed."""
+        return self.until is not None and self.until <= now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,9 +114,13 @@ class Overviews:
         }
 
     def _from_record(self, name: PresetName, record: record_pb2.PresetRecord) -> Overview:
-        if self._presets.get(name) is None and self._presets.is_synced:
+        declared = self._presets.get(name)
+        if declared is None and self._presets.is_synced:
             return self._removed(name, record.vm_views)
         view = record.view if record.HasField("view") else view_pb2.PresetView(name=name)
+        if declared is not None:
+            # Written when the preset changed last; its text is known here, and may be newer.
+            views.declare(view, declared)
         return Overview(view, list(record.vm_views))
 
     def _gone(self, name: PresetName) -> Overview:

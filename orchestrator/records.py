@@ -129,6 +129,7 @@ def _pause(message: view_pb2.Pause) -> Pause:
         processes=frozenset(known[number] for number in message.processes if number in known),
         actor=message.actor,
         reason=message.reason,
+        since=from_timestamp(message.since_time),
         until=from_timestamp(message.until_time),
     )
 

@@ -106,6 +106,10 @@ class Schedule:
         look: timedelta | None = GRID
         try:
             look = await self._run(name)
+        except asyncio.CancelledError:
+            # Half a cycle answers nobody: they wait for the next one.
+            turn.waiting, waiting = [*waiting, *turn.waiting], []
+            raise
         finally:
             turn.task = None
             now = self._clock.elapsed()

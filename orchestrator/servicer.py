@@ -6,11 +6,10 @@ What people wish is written down (`desk`) and carried out by the cycle of whoeve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 
@@ -18,12 +17,12 @@ from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as pb
 from vmshepherd.orchestrator.v1 import record_pb2, view_pb2
 from vmshepherd.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceServicer
 from vmshepherd.runtime.v1 import runtime_service_pb2 as runtime_pb
-from vmshepherd_kit import pages, status
+from vmshepherd_kit import status
 from vmshepherd_kit.clock import Clock
-from vmshepherd_kit.errors import BadRequest, NotFound, Refused, ShepherdError, Violation
-from vmshepherd_kit.stamps import from_duration, to_timestamp
+from vmshepherd_kit.errors import NotFound, Refused, ShepherdError
+from vmshepherd_kit.stamps import to_duration, to_timestamp
 
-from . import views
+from . import asked, views
 from .board import Phase
 from .clients.presets import Declared
 from .clients.runtime import Runtime
@@ -36,11 +35,6 @@ from .overview import Overviews
 from .schedule import Schedule
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Row = TypeVar("Row")
-
-LARGEST_PAGE = 1000
-DEFAULT_PAGE = 100
-MOST_NAMES = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +61,9 @@ class OrchestratorServicer(OrchestratorServiceServicer):
     ) -> pb.ListPresetsResponse:
         """Presets in order of names."""
         found = [each.preset for each in await self._.overviews.all()]
-        page, token = _page(found, request.page_size, request.page_token, lambda view: view.name)
+        page, token = asked.page(
+            found, request.page_size, request.page_token, lambda view: [view.name]
+        )
         errors = await self._.informant.source_errors() if not request.page_token else []
         return pb.ListPresetsResponse(presets=page, next_page_token=token, source_errors=errors)
 
@@ -75,48 +71,46 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         self, request: pb.GetPresetRequest, context: Context
     ) -> pb.GetPresetResponse:
         """One preset with its VMs."""
-        found = await self._.overviews.get(_required(request.preset, "preset"))
+        found = await self._.overviews.get(asked.required(request.preset, "preset"))
         return pb.GetPresetResponse(preset=found.preset, vms=found.vms)
 
     async def PlanPreset(
         self, request: pb.PlanPresetRequest, context: Context
     ) -> pb.PlanPresetResponse:
         """What the next cycle would do."""
-        name, declared, spec = self._declared(_required(request.preset, "preset"))
-        seen, plan = await self._.cycles.plan(name, declared, spec)
+        name, declared, spec = self._declared(asked.required(request.preset, "preset"))
+        seen, plan, look = await self._.cycles.plan(name, declared, spec)
         shown = views.of_plan(plan, seen)
         message = views.plan_message(plan)
         message.refusals.extend(views.refusal(each) for each in seen.notes)
+        message.next_look.CopyFrom(to_duration(look))
         return pb.PlanPresetResponse(plan=message, vms=views.vm_views(name, declared, shown))
 
     async def ReconcilePreset(
         self, request: pb.ReconcilePresetRequest, context: Context
     ) -> pb.ReconcilePresetResponse:
         """Look now."""
-        if len(request.presets) > MOST_NAMES:
-            raise _wrong("presets", f"at most {MOST_NAMES} names")
-        if request.approve_count and not (request.presets and request.actor):
-            raise _wrong("approve_count", "needs the names of presets and an actor")
-        names = list(request.presets) or list(self._.cycles.presets.names())
-        if request.approve_count:
-            await asyncio.gather(*(self._approve(name, request.actor) for name in names))
-        known = [name for name in names if self._.cycles.presets.get(PresetName(name))]
+        asked.reconcile(request)
+        names = [PresetName(name) for name in request.presets] or self._.cycles.presets.names()
+        errors = await self._approved(names, request.actor) if request.approve_count else {}
+        known = [name for name in names if self._.cycles.presets.get(name) and name not in errors]
         if request.wait:
-            await asyncio.gather(*(self._.schedule.next_cycle(PresetName(n)) for n in known))
+            await asyncio.gather(*(self._.schedule.next_cycle(name) for name in known))
         else:
-            self._.schedule.wake(PresetName(name) for name in known)
-        results = [self._reconciled(name, is_waiting=request.wait) for name in names]
-        return pb.ReconcilePresetResponse(results=results)
+            self._.schedule.wake(known)
+        await self._tell_others(known, are_all=not request.presets)
+        return pb.ReconcilePresetResponse(
+            results=[
+                self._reconciled(name, errors.get(name), is_waiting=request.wait) for name in names
+            ]
+        )
 
     async def PausePreset(
         self, request: pb.PausePresetRequest, context: Context
     ) -> pb.PausePresetResponse:
         """Stop the work on a preset."""
-        name, _, _ = self._declared(_required(request.preset, "preset"))
-        actor = _required(request.actor, "actor")
-        if view_pb2.PROCESS_UNSPECIFIED in request.processes:
-            raise _wrong("processes", "PROCESS_UNSPECIFIED names no process")
-        pause = self._pause(request, actor)
+        name, _, _ = self._declared(asked.required(request.preset, "preset"))
+        pause = asked.pause(request, now=self._.clock.wall())
 
         def change(record: record_pb2.OperatorRecord) -> None:
             record.pause.CopyFrom(pause)
@@ -124,7 +118,7 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         await self._.cycles.desk.change(name, change)
         what = ", ".join(view_pb2.Process.Name(p)[8:].lower() for p in pause.processes)
         await self._told(
-            name, "PRESET_PAUSED", f"paused {what or 'everything'}: {pause.reason}", actor
+            name, "PRESET_PAUSED", f"paused {what or 'everything'}: {pause.reason}", pause.actor
         )
         return pb.PausePresetResponse(pause=pause)
 
@@ -132,8 +126,8 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         self, request: pb.ResumePresetRequest, context: Context
     ) -> pb.ResumePresetResponse:
         """End a pause."""
-        name, _, _ = self._declared(_required(request.preset, "preset"))
-        actor = _required(request.actor, "actor")
+        name, _, _ = self._declared(asked.required(request.preset, "preset"))
+        actor = asked.actor(request.actor)
         if not (await self._.cycles.desk.read(name)).HasField("pause"):
             return pb.ResumePresetResponse(was_paused=False)
         await self._.cycles.desk.change(name, lambda record: record.ClearField("pause"))
@@ -148,14 +142,14 @@ class OrchestratorServicer(OrchestratorServiceServicer):
             found = await self._.overviews.all()
         wanted = set(request.statuses)
         vms = [vm for each in found for vm in each.vms if not wanted or vm.status in wanted]
-        page, token = _page(
-            vms, request.page_size, request.page_token, lambda vm: f"{vm.preset}/{vm.vm_id}"
+        page, token = asked.page(
+            vms, request.page_size, request.page_token, lambda vm: [vm.preset, vm.vm_id]
         )
         return pb.ListVmsResponse(vms=page, next_page_token=token)
 
     async def GetVm(self, request: pb.GetVmRequest, context: Context) -> pb.GetVmResponse:
         """One VM."""
-        vm = await self._find(_required(request.vm_id, "vm_id"))
+        vm = await self._find(asked.required(request.vm_id, "vm_id"))
         if vm is None:
             raise NotFound(f"no preset has a VM {request.vm_id!r}", vm_id=request.vm_id)
         return pb.GetVmResponse(vm=vm)
@@ -164,16 +158,17 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         self, request: pb.TerminateVmRequest, context: Context
     ) -> pb.TerminateVmResponse:
         """Have a VM destroyed by the next cycle."""
-        name, _, _ = self._declared(_required(request.preset, "preset"))
-        vm_id, actor = _required(request.vm_id, "vm_id"), _required(request.actor, "actor")
+        name, _, _ = self._declared(asked.required(request.preset, "preset"))
+        vm_id, actor = asked.required(request.vm_id, "vm_id"), asked.actor(request.actor)
+        reason = asked.short(request.reason, "reason", asked.LONGEST_REASON)
         vm = await self._find(vm_id)
         if vm is None:
             return pb.TerminateVmResponse(existed=False)
-        _may_be_terminated(vm, request)
+        asked.termination(request, vm)
         wish = record_pb2.TerminationWish(
             vm_id=vm_id,
             actor=actor,
-            reason=request.reason,
+            reason=reason,
             force=request.force,
             asked_time=to_timestamp(self._.clock.wall()),
         )
@@ -184,7 +179,7 @@ class OrchestratorServicer(OrchestratorServiceServicer):
             record.terminations.extend([*kept, wish])
 
         await self._.cycles.desk.change(name, change)
-        message = f"{actor} wants it gone: {request.reason or 'no reason given'}"
+        message = f"{actor} wants it gone: {reason or 'no reason given'}"
         await self._told(name, "TERMINATION_WISHED", message, actor, vm_id=vm_id)
         return pb.TerminateVmResponse(existed=True)
 
@@ -192,9 +187,9 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         self, request: pb.ExplainVmRequest, context: Context
     ) -> pb.ExplainVmResponse:
         """Why a VM is, or is not, touched."""
-        vm_id = _required(request.vm_id, "vm_id")
+        vm_id = asked.required(request.vm_id, "vm_id")
         vm = await self._find(vm_id)
-        wanted = runtime_pb.ListEventsRequest(page_size=DEFAULT_PAGE)
+        wanted = runtime_pb.ListEventsRequest(page_size=asked.DEFAULT_PAGE)
         wanted.filter.vm_id = vm_id
         events = list((await self._.runtime.list_events(wanted)).events)
         if vm is None and not events:
@@ -247,23 +242,21 @@ class OrchestratorServicer(OrchestratorServiceServicer):
             )
         return PresetName(name), declared, declared.spec
 
-    def _pause(self, request: pb.PausePresetRequest, actor: str) -> view_pb2.Pause:
-        now = self._.clock.wall()
-        until: datetime | None = None
-        if request.HasField("duration"):
-            duration = from_duration(request.duration)
-            if duration.total_seconds() <= 0:
-                raise _wrong("duration", "must be more than 0")
-            until = now + duration
-        return view_pb2.Pause(
-            processes=sorted(set(request.processes)),
-            actor=actor,
-            reason=request.reason,
-            since_time=to_timestamp(now),
-            until_time=to_timestamp(until) if until else None,
-        )
+    async def _approved(
+        self, names: Sequence[PresetName], actor: str
+    ) -> Mapping[PresetName, ShepherdError]:
+        """Approve the declared counts; the errors of those that could not be."""
+        found = await asyncio.gather(*(self._approve(name, actor) for name in names))
+        return {name: error for name, error in zip(names, found, strict=True) if error}
 
-    async def _approve(self, name: str, actor: str) -> None:
+    async def _approve(self, name: PresetName, actor: str) -> ShepherdError | None:
+        try:
+            await self._approve_count(name, actor)
+        except ShepherdError as e:
+            return e
+        return None
+
+    async def _approve_count(self, name: PresetName, actor: str) -> None:
         preset, declared, _ = self._declared(name)
         count = declared.message.spec.count
 
@@ -273,17 +266,33 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         await self._.cycles.desk.change(preset, change)
         await self._told(preset, "COUNT_APPROVED", f"a count of {count} is approved", actor)
 
-    def _reconciled(self, name: str, *, is_waiting: bool) -> pb.ReconcileResult:
-        preset = PresetName(name)
-        declared, shown = self._.cycles.presets.get(preset), self._.cycles.board.get(preset)
-        error: ShepherdError | None = None
+    async def _tell_others(self, names: Sequence[PresetName], *, are_all: bool) -> None:
+        """Have presets that other replicas hold looked at by these: one event does for all."""
+        elsewhere = [name for name in names if self._is_elsewhere(name)]
+        if not elsewhere:
+            return
+        telling = Telling(kind="RECONCILE_ASKED", message="asked to be looked at now")
+        for name in [PresetName("")] if are_all else elsewhere:
+            await self._.journal.tell(name, [telling])
+
+    def _is_elsewhere(self, name: PresetName) -> bool:
+        shown = self._.cycles.board.get(name)
+        return shown is not None and shown.phase is Phase.ELSEWHERE
+
+    def _reconciled(
+        self, name: PresetName, error: ShepherdError | None, *, is_waiting: bool
+    ) -> pb.ReconcileResult:
+        declared, shown = self._.cycles.presets.get(name), self._.cycles.board.get(name)
         if declared is None:
             error = self._.overviews.unknown(name)
-        elif is_waiting and shown is not None and shown.phase is Phase.ELSEWHERE:
-            error = Refused(f"preset {name} is held by {shown.holder}", reason="ELSEWHERE")
+        elif is_waiting and error is None and self._is_elsewhere(name):
+            holder = shown.holder if shown else ""
+            error = Refused(
+                f"preset {name} is held by {holder}, which was told", reason="ELSEWHERE"
+            )
         result = pb.ReconcileResult(preset=name, status=status.to_proto(error))
         if is_waiting and error is None:
-            result.view.CopyFrom(views.preset_view(preset, declared, shown))
+            result.view.CopyFrom(views.preset_view(name, declared, shown))
         return result
 
     async def _find(self, vm_id: str) -> view_pb2.VmView | None:
@@ -301,34 +310,3 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         telling = Telling(kind=kind, message=message, vm_id=vm_id)
         await self._.journal.record(name, [telling], actor=actor)
         self._.schedule.wake([name])
-
-
-def _may_be_terminated(vm: view_pb2.VmView, request: pb.TerminateVmRequest) -> None:
-    if vm.preset != request.preset:
-        raise Refused(
-            f"VM {vm.vm_id} belongs to preset {vm.preset}, not to {request.preset}",
-            reason="NOT_THIS_PRESET",
-        )
-    if vm.protected and not request.force:
-        raise Refused(f"VM {vm.vm_id} is protected: ask with force", reason="PROTECTED")
-
-
-def _required(value: str, field: str) -> str:
-    if not value:
-        raise _wrong(field, "is required")
-    return value
-
-
-def _wrong(field: str, sentence: str) -> BadRequest:
-    return BadRequest(f"{field}: {sentence}", violations=[Violation(field, sentence)])
-
-
-def _page(
-    rows: Sequence[Row], size: int, token: str, key: Callable[[Row], str]
-) -> tuple[Iterable[Row], str]:
-    """One page of rows that are in order of their keys."""
-    size = pages.clamp(size, default=DEFAULT_PAGE, maximum=LARGEST_PAGE)
-    after = str(pages.decode(token).get("after", "")) if token else ""
-    rest = [row for row in rows if not after or key(row) > after]
-    page = rest[:size]
-    return page, pages.encode({"after": key(page[-1])}) if len(rest) > size else ""

@@ -60,7 +60,7 @@ class Stock:
     def is_paused(self, process: Process) -> bool:
         """Whether a person stopped this part of the work."""
         pause = self.seen.wishes.pause
-        if pause is None or (pause.until is not None and pause.until <= self.seen.now):
+        if pause is None or pause.is_over(self.seen.now):
             return False
         return not pause.processes or process in pause.processes
 

@@ -15,7 +15,7 @@ from vmshepherd_kit.stamps import to_duration, to_timestamp
 
 from .board import Condition, Phase, Shown
 from .clients.presets import Declared
-from .model import Create, Judged, Plan, PresetName, Refusal, Step, VmId, VmStatus
+from .model import Create, Judged, Pause, Plan, PresetName, Process, Refusal, Step, VmId, VmStatus
 from .observe import Seen
 
 
@@ -35,15 +35,18 @@ def preset_view(name: PresetName, declared: Declared | None, shown: Shown | None
         provider=shown.provider,
         open_intents=len(shown.plan.memory.intents) if shown.plan else 0,
     )
+    if shown.pause is not None:
+        view.pause.CopyFrom(_pause(shown.pause))
     if declared is not None:
-        _declare(view, declared)
+        declare(view, declared)
     return view
 
 
 def vm_views(name: PresetName, declared: Declared | None, shown: Shown) -> list[pb.VmView]:
     """The VMs of a preset, in order of their ids."""
     spec_hash = declared.message.spec_hash if declared else ""
-    return [_vm(name, judged, shown, spec_hash) for judged in shown.judged]
+    in_order = sorted(shown.judged, key=lambda judged: judged.vm.vm_id)
+    return [_vm(name, judged, shown, spec_hash) for judged in in_order]
 
 
 def stored(
@@ -99,19 +102,32 @@ def digest(user_data: str) -> str:
     return f"sha256:{hashlib.sha256(raw).hexdigest()}, {len(raw)} bytes"
 
 
-def _declare(view: pb.PresetView, declared: Declared) -> None:
+def declare(view: pb.PresetView, declared: Declared) -> None:
+    """Put in what the preset's source says now, in place of what was there."""
     message = declared.message
     view.count = message.spec.count
     view.provider = view.provider or declared.provider
     view.image = message.spec.image
     view.flavor = message.spec.flavor
     view.check = message.spec.healthcheck.driver
+    del view.findings[:]
     view.findings.extend(message.findings)
     view.source = message.source
     view.revision = message.revision
     view.spec_hash = message.spec_hash
     view.user_data_digest = digest(message.spec.user_data)
+    view.panel_links.clear()
     view.panel_links.update(message.spec.panel_links)
+
+
+def _pause(pause: Pause) -> pb.Pause:
+    return pb.Pause(
+        processes=sorted(_number(pb.Process, "PROCESS", each) for each in pause.processes),
+        actor=pause.actor,
+        reason=pause.reason,
+        since_time=_stamp(pause.since),
+        until_time=_stamp(pause.until),
+    )
 
 
 def _vm(name: PresetName, judged: Judged, shown: Shown, spec_hash: str) -> pb.VmView:
@@ -151,7 +167,7 @@ def _stamp(moment: datetime | None) -> Timestamp | None:
     return None if moment is None else to_timestamp(moment)
 
 
-def _number(enum: Any, prefix: str, member: Phase | VmStatus) -> Any:
+def _number(enum: Any, prefix: str, member: Phase | Process | VmStatus) -> Any:
     """The number of the like-named value of a contract's enum."""
     return enum.Value(f"{prefix}_{member.name}")
 
