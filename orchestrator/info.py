@@ -5,17 +5,19 @@ What cannot be reached is reported as such: asking never fails.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import version
+from typing import TypeVar
 
 from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as pb
 from vmshepherd.orchestrator.v1 import view_pb2
 from vmshepherd.preset.v1 import preset_pb2
 from vmshepherd.runtime.v1 import runtime_service_pb2
-from vmshepherd_kit.errors import ShepherdError
+from vmshepherd_kit.errors import ShepherdError, Unavailable
 from vmshepherd_kit.stamps import to_timestamp
 
 from .authority import lock_name
@@ -30,7 +32,11 @@ from .model import PresetName
 VERSION = version("vmshepherd")
 _PREFIX = lock_name(PresetName(""))
 
-Asking = Callable[[], Awaitable[object]]
+# Whoever asks waits for ten seconds or less: a service that hangs is told of long before.
+PATIENCE = timedelta(seconds=2)
+
+Answer = TypeVar("Answer")
+Asking = Callable[[], Awaitable[Answer]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,12 +57,13 @@ class Informant:
 
     async def info(self) -> pb.GetInfoResponse:
         """Everything at once."""
+        replicas, backends = await asyncio.gather(self._replicas(), self._backends())
         return pb.GetInfoResponse(
             version=VERSION,
             owner=self.owner,
             suite_id=self.suite_id,
-            replicas=await self._replicas(),
-            backends=await self._backends(),
+            replicas=replicas,
+            backends=backends,
             start_time=to_timestamp(self.started),
             presets_by_phase=self._phases(),
             config_time=to_timestamp(self.config_time),
@@ -66,7 +73,7 @@ class Informant:
     async def source_errors(self) -> list[view_pb2.Condition]:
         """Errors of sources, and of files that declare no known preset."""
         try:
-            sources = await self.presets.sources()
+            sources = await _soon(self.presets.sources)
         except ShepherdError as e:
             return [view_pb2.Condition(code="PRESETS_UNREACHABLE", message=e.message)]
         known = {f.file for name in self.presets.names() for f in self._findings(name)}
@@ -91,19 +98,23 @@ class Informant:
 
     async def _replicas(self) -> list[pb.Replica]:
         try:
-            sessions, locks = await self.runtime.sessions(), await self.runtime.locks()
+            sessions, locks = await asyncio.gather(
+                _soon(self.runtime.sessions), _soon(self.runtime.locks)
+            )
         except ShepherdError:
             return []
         return [_replica(session, locks) for session in sessions]
 
     async def _backends(self) -> list[pb.Backend]:
         where = self.services
-        return [
-            await _backend("preset", where.preset, self.presets.sources),
-            await _backend("runtime", where.runtime, self.runtime.sessions),
-            await _backend("iaas", ",".join(where.iaas), self.iaas.discover),
-            await _backend("health", where.health, self.health.checks),
-        ]
+        return list(
+            await asyncio.gather(
+                _backend("preset", where.preset, self.presets.sources),
+                _backend("runtime", where.runtime, self.runtime.sessions),
+                _backend("iaas", ",".join(where.iaas), self.iaas.discover),
+                _backend("health", where.health, self.health.checks),
+            )
+        )
 
     def _phases(self) -> dict[str, int]:
         names = {*self.presets.names(), *self.presets.removed()}
@@ -126,9 +137,18 @@ def _replica(
     )
 
 
-async def _backend(name: str, address: str, asking: Asking) -> pb.Backend:
+async def _soon(asking: Asking[Answer]) -> Answer:
+    """The answer; Unavailable when it takes too long."""
     try:
-        await asking()
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            return await asking()
+    except TimeoutError as e:
+        raise Unavailable(f"no answer within {PATIENCE.total_seconds():g} s") from e
+
+
+async def _backend(name: str, address: str, asking: Asking[object]) -> pb.Backend:
+    try:
+        await _soon(asking)
     except ShepherdError as e:
         return pb.Backend(name=name, address=address, reachable=False, error=e.message)
     return pb.Backend(name=name, address=address, reachable=True)

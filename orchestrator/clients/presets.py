@@ -53,6 +53,7 @@ class Presets:
         self._clock = clock
         self._declared: dict[PresetName, Declared] = {}
         self._removed: set[PresetName] = set()
+        self._token = ""
         self.is_synced = False
         self.error = ""
 
@@ -74,23 +75,19 @@ class Presets:
 
     async def follow(self, changed: Callable[[Iterable[PresetName]], None]) -> None:
         """Keep the copy up to date for ever; `changed` is told the names."""
-        token = ""
         while True:
             try:
-                token = await self._follow_once(token, changed)
-                self.error = ""
+                await self._follow_once(changed)
             except ResumeTokenTooOld:
-                token = ""
+                self._token = ""
             except ShepherdError as e:
                 self.error = e.message
                 _log.warning("presets are not being watched", error=e.message)
-                await self._clock.sleep(RETRY_AFTER)
+            await self._clock.sleep(RETRY_AFTER)
 
-    async def _follow_once(
-        self, token: str, changed: Callable[[Iterable[PresetName]], None]
-    ) -> str:
-        snapshot: set[PresetName] | None = None if token else set()
-        request = pb.WatchPresetsRequest(resume_token=token)
+    async def _follow_once(self, changed: Callable[[Iterable[PresetName]], None]) -> None:
+        snapshot: set[PresetName] | None = None if self._token else set()
+        request = pb.WatchPresetsRequest(resume_token=self._token)
         async with aclosing(dial.listen(self._stub.WatchPresets, request)) as stream:
             async for event in stream:
                 if event.HasField("upserted"):
@@ -100,14 +97,14 @@ class Presets:
                 elif event.HasField("removed"):
                     changed(self._remove(PresetName(gone.name) for gone in event.removed.presets))
                 else:
-                    token = event.bookmark.resume_token
                     self.error = ""
                     self.is_synced = event.bookmark.sources_synced
                     if snapshot is not None and self.is_synced:
                         # A whole snapshot of sources that were read whole: absence means removal.
                         changed(self._remove(set(self._declared) - snapshot))
                         snapshot = None
-        return token
+                    # What was removed while the stream was broken is told by a snapshot alone.
+                    self._token = event.bookmark.resume_token if snapshot is None else ""
 
     def _upsert(self, messages: Iterable[preset_pb2.Preset]) -> set[PresetName]:
         fresh = {PresetName(message.name): declared(message) for message in messages}
