@@ -178,7 +178,7 @@ asyncio.run(main())
     assert service.stdout
     assert service.stdout.readline() == b"begins\n"
     root = tmp_path / "vms"
-    await until_true(lambda: len(list(root.glob("*/pid"))) > 5)
+    await until_true(lambda: len(list(root.glob("*/birth"))) > 5)
     service.kill()
     assert service.stdout.read() == b"", "it was killed in the middle"
     service.wait()
