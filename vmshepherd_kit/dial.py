@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 import grpc
 
 from vmshepherd_kit import deadlines
+from vmshepherd_kit.errors import ShepherdError, Unavailable
 from vmshepherd_kit.status import from_rpc_error
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ async def ask(
     try:
         return await method(request, timeout=None if deadline is None else deadline.total_seconds())
     except grpc.aio.AioRpcError as e:
-        raise from_rpc_error(e) from e
+        raise _error(e, method) from e
 
 
 async def listen(
@@ -117,10 +118,23 @@ async def listen(
         async for message in call:
             yield message
     except grpc.aio.AioRpcError as e:
-        raise from_rpc_error(e) from e
+        raise _error(e, method) from e
     finally:
         # gRPC does not cancel a stream that nobody reads any more.
         call.cancel()
+
+
+def _error(failure: grpc.aio.AioRpcError, method: object) -> ShepherdError:
+    """What a failed call stands for; who is out of reach is named, in fewer words than gRPC's."""
+    error = from_rpc_error(failure)
+    if isinstance(error, Unavailable) and "last error: " in error.message:
+        path = getattr(method, "_method", b"").decode()
+        service = path.strip("/").partition("/")[0].rpartition(".")[2] or "the server"
+        where, _, why = error.message.rpartition("last error: ")[2].rpartition(": ")
+        address = where.partition("ipv4:")[2].partition(": ")[0]
+        at = f" at {address}" if address else ""
+        return Unavailable(f"{service} is out of reach{at}: {why}")
+    return error
 
 
 class _DefaultDeadline(grpc.aio.UnaryUnaryClientInterceptor):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ipaddress
+import resource
 import signal
 import socket
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -237,7 +238,15 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     # Listings are ten thousands of values without cycles, made and dropped together: looking for
     # cycles among them every 700 allocations costs more than it finds.
     gc.set_threshold(50_000, 20, 100)
+    _raise_descriptor_limit()
     return uvloop.run(main)
+
+
+def _raise_descriptor_limit() -> None:
+    """Every probe, connection and watched VM takes a descriptor: as many as we may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _bind(server: grpc.aio.Server, address: str) -> int:
