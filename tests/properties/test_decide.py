@@ -369,6 +369,29 @@ def test_whatever_happens_the_limits_hold_and_the_group_is_whole_when_faults_cea
 
 
 @given(
+    world=worlds,
+    count=st.integers(0, 8),
+    ends=st.lists(st.sampled_from(_ENDS), min_size=1, max_size=4),
+    with_wish=st.booleans(),
+)
+@LIVES
+def test_lost_answers_to_terminations_cost_no_vm_more_than_are_too_many(
+    world: World, count: int, ends: list[str], *, with_wish: bool
+) -> None:
+    world.create_faults, world.terminate_faults = [], []
+    for _ in world.cycles(20):
+        pass
+    world.lag, world.terminate_faults = seconds(40), ends
+    _scale(world, count)
+    if with_wish:
+        EVENTS["wish"](world, count)
+    for _ in world.cycles(20):
+        pass
+    world.heal()
+    converge(world)
+
+
+@given(
     st.integers(1, 9),
     st.integers(1, 3),
     st.integers(1, 80),

@@ -151,9 +151,3 @@ def _is_leaving(judged: Judged) -> bool:
 def _was_sent_away(seen: Observation, vm_id: VmId) -> bool:
     memory = seen.memory.vms.get(vm_id)
     return memory is not None and memory.is_terminating
-
-
-def fresh_creates(seen: Observation, plan: Plan) -> list[Create]:
-    """Creates under request ids that were not open before."""
-    known = {intent.request_id for intent in seen.memory.intents}
-    return [step for step in plan.creates if step.intent.request_id not in known]
