@@ -125,7 +125,7 @@ async def suite_of(folder: Path) -> AsyncIterator[Running]:
         cloud = await enter(
             SimulatedCloud(options, provider="bench", suite=suite, clock=clock, chance=chance)
         )
-        provider = Provider.of("bench", "simulated", cloud, suite_id="bench", parallel_calls=1000)
+        provider = Provider.of("bench", "simulated", cloud, suite_id="bench", parallel_calls=50)
         iaas = await enter(
             iaas_service.server.serving(
                 [provider], parsed(iaas_service.config.Config, {"listen": LOOPBACK}), **common
