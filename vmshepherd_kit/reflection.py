@@ -7,7 +7,7 @@ describing v1 itself resolves too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -19,6 +19,8 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServ
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from google.protobuf.descriptor import FileDescriptor
+
 V1: Final = "grpc.reflection.v1.ServerReflection"
 _V1_FILE: Final = "grpc/reflection/v1/reflection.proto"
 
@@ -26,7 +28,7 @@ _V1_FILE: Final = "grpc/reflection/v1/reflection.proto"
 def add(server: grpc.aio.Server, services: Iterable[str]) -> None:
     """Serve reflection about these services and about itself."""
     _describe_v1()
-    servicer = aio.ReflectionServicer([*services, V1ALPHA, V1])
+    servicer = aio.ReflectionServicer([*services, V1ALPHA, V1], pool=_Pool())
     add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
@@ -35,6 +37,23 @@ def add(server: grpc.aio.Server, services: Iterable[str]) -> None:
     )
     handler = grpc.method_handlers_generic_handler(V1, {"ServerReflectionInfo": method})
     server.add_generic_rpc_handlers((handler,))
+
+
+class _Pool:
+    """The pool of all descriptors, which finds methods too: `grpcurl describe` asks for them."""
+
+    def __init__(self) -> None:
+        self._pool = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802
+        """The file of a message, an enum, a service, a field or a method.  KeyError."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return self._pool.FindMethodByName(symbol).containing_service.file
 
 
 def _describe_v1() -> None:

@@ -773,16 +773,19 @@ async def test_reflection_lists_all_services_and_describes_them_and_itself(versi
 
         async def questions() -> AsyncIterator[ServerReflectionRequest]:
             yield ServerReflectionRequest(list_services="*")
-            for symbol in symbols:
+            for symbol in [*symbols, f"{ECHO.full_name}.{ECHO.methods[0].name}", "no.such.thing"]:
                 yield ServerReflectionRequest(file_containing_symbol=symbol)
 
         answers = [answer async for answer in reflect(questions())]
+    *answers, of_method, of_nothing = answers
     listed = [service.name for service in answers[0].list_services_response.service]
     assert sorted(listed) == sorted(symbols)
     for symbol, answer in zip(symbols, answers[1:], strict=True):
         (raw, *_) = answer.file_descriptor_response.file_descriptor_proto
         file = descriptor_pb2.FileDescriptorProto.FromString(raw)
         assert symbol in [f"{file.package}.{service.name}" for service in file.service]
+    assert of_method.file_descriptor_response == answers[1].file_descriptor_response
+    assert of_nothing.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
 @pytest.mark.parametrize("wanted", [True, False])
