@@ -1,4 +1,4 @@
-"""docs/errors.md is complete and true: reasons, conditions and probe words are those of the code."""
+"""docs/errors.md is complete and true: its reasons, conditions and words are those of the code."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def uses(tree: ast.Module, where: str, known: dict[str, type[ShepherdError]]) ->
 def class_reasons(node: ast.ClassDef) -> Iterator[ast.expr]:
     """What a class says of its `reason`."""
     for line in node.body:
-        if isinstance(line, ast.Assign) and named(line.targets[0]) == "reason":
-            yield line.value
-        elif isinstance(line, ast.AnnAssign) and named(line.target) == "reason" and line.value:
-            yield line.value
+        if isinstance(line, ast.Assign | ast.AnnAssign) and line.value:
+            target = line.targets[0] if isinstance(line, ast.Assign) else line.target
+            if named(target) == "reason":
+                yield line.value
 
 
 def told(value: ast.expr, where: str, kind: type[ShepherdError] | None) -> Iterator[Use]:
