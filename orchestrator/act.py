@@ -1,8 +1,8 @@
 """Carry out a plan: each step announced and recorded before it is sent, and told afterwards.
 
 Creates start slowly (1, 2, 4 ...) and stop at the first chunk in which one fails; their intents are
-in the store before they leave. Terminations go side by side with them. Nothing is sent once
-authority has ended, and no call may outlast it.
+in the store before they leave, and so is which VMs are about to go. Terminations run side by side
+with creates. Nothing is sent once authority has ended, and no call may outlast it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .config import LEAST_TIME
 from .journal import Journal
 from .model import Create, Fate, Memory, Outcome, Plan, PresetName, Reason, Terminate
 from .narrate import announce
-from .recall import sent
+from .recall import doubted, sent
 
 _REASONS = {
     Reason.DEAD: pb.MUTATION_REASON_DEAD,
@@ -76,9 +76,12 @@ class Hands:
 
 async def act(order: Order, hands: Hands, keep: Keep) -> tuple[Memory, list[Outcome]]:
     """The memory with what was sent, and what became of every step."""
+    memory = await _announce_ends(order, hands, keep)
     # Both are waited for, even when one of them loses authority: an outcome is never dropped.
     made, ended = await asyncio.gather(
-        _create_all(order, hands, keep), _terminate_all(order, hands), return_exceptions=True
+        _create_all(memory, order, hands, keep),
+        _all(_terminate(step, order, hands) for step in order.plan.terminations),
+        return_exceptions=True,
     )
     if isinstance(made, BaseException):
         raise made
@@ -88,8 +91,26 @@ async def act(order: Order, hands: Hands, keep: Keep) -> tuple[Memory, list[Outc
     return memory, [*outcomes, *ended]
 
 
-async def _create_all(order: Order, hands: Hands, keep: Keep) -> tuple[Memory, list[Outcome]]:
-    memory, outcomes = order.plan.memory, list[Outcome]()
+async def _announce_ends(order: Order, hands: Hands, keep: Keep) -> Memory:
+    """The memory in which every VM that is about to be terminated is in doubt, in the store.
+
+    Whoever takes over after a crash must not take another VM instead.
+    """
+    steps, memory = order.plan.terminations, order.plan.memory
+    if not steps:
+        return memory
+    await hands.journal.record(
+        order.preset, [announce(step) for step in steps], fencing_token=order.fencing_token
+    )
+    memory = doubted(memory, steps, now=hands.clock.wall())
+    await keep(memory)
+    return memory
+
+
+async def _create_all(
+    memory: Memory, order: Order, hands: Hands, keep: Keep
+) -> tuple[Memory, list[Outcome]]:
+    outcomes = list[Outcome]()
     for chunk in _slow_start(order.plan.creates):
         if any(each.fate is not Fate.DONE for each in outcomes):
             outcomes += [Outcome(step=step, fate=Fate.UNTRIED) for step in chunk]
@@ -101,16 +122,6 @@ async def _create_all(order: Order, hands: Hands, keep: Keep) -> tuple[Memory, l
         await keep(memory)
         outcomes += await _all(_create(step, order, hands) for step in chunk)
     return memory, outcomes
-
-
-async def _terminate_all(order: Order, hands: Hands) -> list[Outcome]:
-    steps = order.plan.terminations
-    if not steps:
-        return []
-    await hands.journal.record(
-        order.preset, [announce(step) for step in steps], fencing_token=order.fencing_token
-    )
-    return await _all(_terminate(step, order, hands) for step in steps)
 
 
 async def _all(tries: Iterable[Coroutine[None, None, Outcome]]) -> list[Outcome]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
-from .health import is_failing
-from .model import Fleet, Judged, Pause, Plan, PresetName, Refusal, VmId, VmState, VmStatus
+from .health import is_failing, is_watched
+from .model import Fleet, Judged, Pause, Plan, PresetName, Refusal, VmId, VmStatus
 
 # How long what one preset saw of the prober counts in the judgement of the others.
 FLEET_WINDOW = timedelta(minutes=10)
@@ -94,9 +94,9 @@ class Board:
 
     def count_probed(self, preset: PresetName, judged: Iterable[Judged], *, now: datetime) -> None:
         """Remember how many VMs of a preset the prober saw, and how many it condemns."""
-        running = [each for each in judged if each.vm.state is VmState.RUNNING]
-        failing = sum(1 for each in running if is_failing(each))
-        self._count(preset, (now, Fleet(failing=failing, probed=len(running))))
+        watched = [each for each in judged if is_watched(each)]
+        failing = sum(1 for each in watched if is_failing(each))
+        self._count(preset, (now, Fleet(failing=failing, probed=len(watched))))
         # Oldest first, since every count is put at the end: what is too old stands in front.
         while self._fleet:
             oldest = next(iter(self._fleet))

@@ -44,8 +44,13 @@ from .recall import recall
 
 # How often a preset is looked at whose cycle cannot be completed.
 RETRY_AFTER = timedelta(seconds=2)
+# And one that is kept from acting.
+BLOCKED_LOOK = timedelta(seconds=5)
 # What a gate says to a termination that it will never let pass; anything else may pass later.
 _NEVER = {"INVALID_ARGUMENT", "NOT_FOUND", "NOT_OURS", "NOT_THE_SAME_VM", "PROTECTED"}
+
+# Refusals that time alone will end: what they wait for is under way.
+_ON_THE_WAY = {"AWAITING_VMS", "BUDGET_SPENT", "SLOW_START", "WAITING_FOR_REPLACEMENT"}
 
 _log = log.get("cycle")
 
@@ -173,7 +178,8 @@ class Cycles:
         now, before = seen.observation.now, self.board.get(turn.name) or Shown()
         wishes = seen.observation.wishes
         refusals = (*plan.refusals, *seen.notes, *_failures(outcomes))
-        self.board.count_probed(turn.name, plan.judged, now=now)
+        if turn.spec.check is not None:
+            self.board.count_probed(turn.name, plan.judged, now=now)
         return Shown(
             phase=_phase(turn.spec, wishes, plan, refusals, now=now),
             conditions=carried(before.conditions, refusals, now=now),
@@ -192,6 +198,9 @@ class Cycles:
 
     def _next_look(self, declared: Declared, plan: Plan, phase: Phase) -> timedelta:
         interval = declared.interval or self.config.interval
+        if phase is Phase.BLOCKED:
+            # Something is missing and may not be made now: no reason to ask the cloud all the time.
+            return min(BLOCKED_LOOK, interval)
         if not plan.is_settled or phase is Phase.CONVERGING:
             return min(self.config.soon, interval)
         return interval
@@ -277,7 +286,7 @@ def _phase(
         return Phase.PAUSED
     if plan.steps:
         return Phase.CONVERGING
-    if refusals:
+    if any(each.code not in _ON_THE_WAY for each in refusals):
         return Phase.BLOCKED
     return Phase.STEADY if plan.is_settled else Phase.CONVERGING
 

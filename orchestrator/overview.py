@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from vmshepherd.orchestrator.v1 import record_pb2, view_pb2
 from vmshepherd_kit.clock import Clock
-from vmshepherd_kit.errors import NotFound, Refused
+from vmshepherd_kit.errors import NotFound, Refused, ShepherdError, Unavailable
 
 from . import records, views
 from .authority import lock_name
@@ -61,7 +61,7 @@ class Overviews:
         return [found[name] for name in sorted(found)]
 
     async def get(self, name: str) -> Overview:
-        """One preset.  NotFound, naming the nearest known."""
+        """One preset.  NotFound, naming the nearest known; Unavailable before all are known."""
         preset = PresetName(name)
         here = self._here(preset)
         if here is not None:
@@ -75,8 +75,10 @@ class Overviews:
             raise self.unknown(name)
         return self._from_record(preset, _record(state.value))
 
-    def unknown(self, name: str) -> NotFound:
-        """The sentence for a preset that nobody declares."""
+    def unknown(self, name: str) -> ShepherdError:
+        """The error for a preset that nobody declares, as far as can be told."""
+        if not self._presets.is_synced:
+            return Unavailable(f"no preset {name!r} so far: not every source has been read yet")
         near = difflib.get_close_matches(name, self._presets.names(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return NotFound(f"no source declares a preset {name!r}{hint}", preset=name)

@@ -58,6 +58,21 @@ def sent(memory: Memory, steps: Sequence[Create], *, now: datetime) -> Memory:
     return replace(memory, intents=intents)
 
 
+def doubted(memory: Memory, steps: Sequence[Terminate], *, now: datetime) -> Memory:
+    """The memory to be written before these terminations are sent: each may have been carried out.
+
+    One that the cloud accepted before stays accepted.
+    """
+    asked = {step.vm.vm_id for step in steps}
+    vms = {
+        vm_id: replace(vm, terminating_since=now, terminate_failed_at=now)
+        if vm_id in asked and not vm.is_terminating
+        else vm
+        for vm_id, vm in memory.vms.items()
+    }
+    return replace(memory, vms=vms)
+
+
 def restarted(memory: Memory, now: datetime) -> Memory:
     """What a new holder makes of its predecessor's memory: facts stay, every timer starts anew.
 

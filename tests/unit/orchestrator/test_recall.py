@@ -18,8 +18,8 @@ from orchestrator.model import (
     VmId,
     VmMemory,
 )
-from orchestrator.recall import recall, restarted, sent
-from tests.support.given import CONDEMNED, NOW, SERVING, SPEC, seconds, seen, spec, vm, vm_id
+from orchestrator.recall import doubted, recall, restarted, sent
+from tests.support.given import CONDEMNED, NOW, SERVING, SPEC, seconds, seen, spec, vm, vm_id, vms
 
 LATER = NOW + seconds(3)
 
@@ -157,3 +157,37 @@ def test_what_was_sent_away_stays_sent_away_for_a_new_holder(fate: Fate) -> None
     memory = restarted(Memory(vms={VmId("a"): before}), LATER).vms[VmId("a")]
     assert memory.is_terminating == before.is_terminating
     assert memory.is_doubtful == before.is_doubtful
+
+
+def ending() -> tuple[Plan, Terminate]:
+    plan = decide(seen(spec(1), vms("ab")))
+    (step,) = plan.terminations
+    return plan, step
+
+
+def test_whoever_takes_over_in_the_middle_of_a_termination_takes_no_other_vm_instead() -> None:
+    plan = decide(seen(spec(3), vms("abc")))
+    ill = Terminate(vm=plan.judged[0].vm, reason=Reason.UNHEALTHY, evidence="failing")
+    memory = doubted(plan.memory, [ill], now=NOW)
+    assert memory.vms[ill.vm.vm_id].is_doubtful
+    # The listing still shows it, and for the successor, whose timers start anew, it is not ill.
+    successor = seen(spec(2), vms("abc"), memory=restarted(memory, LATER), now=LATER)
+    assert {each.vm.vm_id for each in decide(successor).terminations} <= {ill.vm.vm_id}
+    forgetful = replace(successor, memory=restarted(plan.memory, LATER))
+    assert {each.vm.vm_id for each in decide(forgetful).terminations} != {ill.vm.vm_id}
+
+
+@pytest.mark.parametrize("fate", [Fate.DONE, Fate.FAILED])
+def test_an_answer_to_a_termination_ends_the_doubt(fate: Fate) -> None:
+    plan, step = ending()
+    plan = replace(plan, memory=doubted(plan.memory, [step], now=NOW))
+    memory = recall(plan, [Outcome(step=step, fate=fate)], spec=spec(1), now=LATER)
+    remembered = memory.vms[step.vm.vm_id]
+    assert not remembered.is_doubtful
+    assert remembered.is_terminating is (fate is Fate.DONE)
+
+
+def test_a_termination_that_was_accepted_before_stays_accepted_when_it_is_repeated() -> None:
+    plan, step = ending()
+    accepted = recall(plan, [Outcome(step=step, fate=Fate.DONE)], spec=spec(1), now=NOW)
+    assert doubted(accepted, [step], now=LATER).vms[step.vm.vm_id].is_terminating
