@@ -16,11 +16,11 @@ from tests.e2e.suite import Suite
 
 NewSuite = Callable[[], Suite]
 
-# Below the ports that the kernel gives to outgoing connections, and far from the suite's own.
-_FIRST_PORT, _LAST_PORT = 18_000, 30_000
-# Test processes that run side by side begin at different places.
-_PORTS = itertools.cycle(range(_FIRST_PORT, _LAST_PORT))
-_BEGINNING = os.getpid() * 101 % (_LAST_PORT - _FIRST_PORT)
+# Below the ports that the kernel gives to outgoing connections, and far from the suite's own;
+# test processes that run side by side begin at different places.
+_FIRST, _LAST = 18_000, 30_000
+_BEGINNING = _FIRST + os.getpid() * 101 % (_LAST - _FIRST)
+_PORTS = itertools.cycle([*range(_BEGINNING, _LAST), *range(_FIRST, _BEGINNING)])
 _OF_A_SUITE = 6
 _LOG_BYTES = 12_000
 
@@ -90,8 +90,3 @@ def _tell(suite: Suite) -> None:
             print(f"--- {view}")
     except grpc.RpcError as e:
         print(f"--- presets cannot be asked for: {e!r}")
-
-
-# Once, when the module is loaded: ports are taken from where this process begins.
-for _ in range(_BEGINNING):
-    next(_PORTS)
