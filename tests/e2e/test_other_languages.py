@@ -5,6 +5,7 @@ Both are built by `go`, once, into pytest's cache.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -21,12 +22,8 @@ from tests.e2e.suite import SERVICES, Suite
 from tests.e2e.waiting import until
 from vmshepherd.orchestrator.v1.orchestrator_service_pb2 import DESCRIPTOR
 
-# Building takes minutes on a small machine, and once is enough.
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.xdist_group("other-languages"),
-    pytest.mark.timeout(900),
-]
+# Building takes minutes on a small machine.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 REPOSITORY = Path(__file__).parents[2]
 CLIENT = Path(__file__).parent / "clients" / "go"
@@ -132,11 +129,13 @@ def test_a_client_of_stubs_in_go_lists_presets_and_hears_events(
 
 
 def installed(program: str, go_bin: Path) -> str:
-    """The path of a program in Go, built if it is not there yet."""
+    """The path of a program in Go, built if it is not there yet, by one test process only."""
     path, version = program.split("@")
     place = go_bin / version / path.rpartition("/")[2]
-    if not place.exists():
-        go(["install", program], cwd=go_bin, GOBIN=str(place.parent))
+    with (go_bin / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            run(["go", "install", program], cwd=go_bin, GOBIN=str(place.parent))
     return str(place)
 
 
@@ -149,13 +148,8 @@ def built_client(go_bin: Path, folder: Path) -> Path:
     protos = REPOSITORY / "protos"
     generate = [buf, "generate", str(protos), "--path", str(protos / "vmshepherd")]
     run([*generate, "--template", "buf.gen.yaml"], cwd=folder, PATH=path)
-    go(["build", "-o", "client", "."], cwd=folder)
+    run(["go", "build", "-o", "client", "."], cwd=folder)
     return folder / "client"
-
-
-def go(arguments: Sequence[str], *, cwd: Path, **env: str) -> None:
-    """Run `go`."""
-    run(["go", *arguments], cwd=cwd, **env)
 
 
 def run(command: Sequence[str], *, cwd: Path, **env: str) -> None:
