@@ -1,0 +1,177 @@
+"""Two orchestrators at one store and one cloud, over real gRPC: one holds, one waits its turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.suite import Place, Replica, place, until
+from vmshepherd.orchestrator.v1 import view_pb2 as view
+from vmshepherd_kit.clock import SystemClock
+
+ELSEWHERE = view.PRESET_PHASE_ELSEWHERE
+LIFE_AND_DELAY = timedelta(seconds=3.5)
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Place]:
+    async with place(tmp_path) as found:
+        yield found
+
+
+async def two(here: Place, count: int = 2) -> tuple[Replica, Replica]:
+    """Who holds the preset, and who would like to."""
+    here.declare(count=count)
+    first = await here.replica()
+    await first.settled()
+    second = await here.replica(interval="200ms")
+
+    async def knows() -> bool:
+        shown = second.parts.cycles.board.get("web")
+        return shown is not None and shown.phase.name == "ELSEWHERE"
+
+    await until(knows)
+    return first, second
+
+
+def holds(replica: Replica) -> bool:
+    return replica.parts.cycles.authority.token("web") is not None
+
+
+async def test_one_replica_holds_and_both_answer(here: Place) -> None:
+    first, second = await two(here)
+    assert holds(first)
+    assert not holds(second)
+    mine, others = await first.preset(), await second.preset()
+    assert others.owner == mine.owner
+    assert others.vms_by_status == {"RUNNING": 2}
+    assert [vm.vm_id for vm in await second.vms()] == [vm.vm_id for vm in await first.vms()]
+    answer = await second.ask("ReconcilePreset", presets=["web"], wait=True)
+    assert "held by" in answer.results[0].status.message
+    info = await second.ask("GetInfo")
+    assert sorted(list(each.presets) for each in info.replicas) == [[], ["web"]]
+
+
+async def test_what_is_asked_of_one_replica_is_done_by_the_other(here: Place) -> None:
+    first, second = await two(here)
+    victim = (await second.vms())[0].vm_id
+    await second.ask("TerminateVm", preset="web", vm_id=victim, actor="anna")
+
+    async def is_gone() -> bool:
+        return victim not in here.world.records
+
+    await until(is_gone)
+    await first.settled()
+    before = (await first.preset()).last_cycle_time.ToDatetime()
+    await second.ask("ReconcilePreset", presets=["web"])
+    await first.becomes("web", lambda seen: seen.last_cycle_time.ToDatetime() > before)
+    before = (await first.preset()).last_cycle_time.ToDatetime()
+    await second.ask("ReconcilePreset")
+    await first.becomes("web", lambda seen: seen.last_cycle_time.ToDatetime() > before)
+
+
+async def test_a_plan_of_another_replica_is_made_of_what_the_holder_remembers(here: Place) -> None:
+    first, second = await two(here)
+    here.declare(count=20)
+    await second.becomes("web", lambda seen: seen.count == 20)
+    await first.becomes("web", lambda seen: seen.count == 20)
+    await first.look("web")
+    plan = (await second.ask("PlanPreset", preset="web")).plan
+    # Planned from nothing, 18 VMs would be made at once: the count was accepted for none yet.
+    assert [each.code for each in plan.refusals] == ["COUNT_NEEDS_APPROVAL"]
+    assert not plan.steps
+
+
+async def test_a_replica_that_ends_frees_its_presets_at_once(here: Place) -> None:
+    first, second = await two(here)
+    token = (await first.preset()).fencing_token
+    clock = SystemClock()
+    before = clock.elapsed()
+    await first.stop()
+
+    async def is_taken_over() -> bool:
+        return holds(second)
+
+    await until(is_taken_over)
+    assert clock.elapsed() - before < LIFE_AND_DELAY
+    await second.becomes("web", lambda seen: seen.fencing_token > token)
+    await second.settled()
+    assert here.alive() == 2
+
+
+async def test_a_replica_that_dies_is_followed_when_its_session_and_the_delay_are_over(
+    here: Place,
+) -> None:
+    first, second = await two(here)
+    clock = SystemClock()
+    # The last refresh can have come in at this very moment, and not later.
+    await first.die()
+    before = clock.elapsed()
+
+    async def is_taken_over() -> bool:
+        # Never two at a time, as each of them sees it.
+        assert not (holds(second) and _may_act(first))
+        return holds(second)
+
+    await until(is_taken_over)
+    # A refresh comes every 0.3 s, so the last one is not older than that when it dies.
+    assert clock.elapsed() - before >= LIFE_AND_DELAY - timedelta(seconds=0.5)
+    await second.settled()
+    assert here.alive() == 2
+
+
+def _may_act(replica: Replica) -> bool:
+    authority = replica.parts.cycles.authority
+    return bool(authority.session_id) and authority._until > SystemClock().elapsed()
+
+
+async def test_what_a_former_holder_sends_too_late_is_refused(here: Place) -> None:
+    first, second = await two(here)
+    calls = here.clouds["sim"].calls
+    first.gates["iaas"].hold("CreateVms")
+    first.gates["runtime"].hold("RefreshSession")
+    here.declare(count=4)
+
+    async def is_waiting() -> bool:
+        return first.gates["iaas"].calls["CreateVms"] > 0
+
+    await until(is_waiting)
+    assert calls["create"] == 2
+
+    async def is_taken_over() -> bool:
+        return holds(second)
+
+    await until(is_taken_over)
+    await second.becomes("web", lambda seen: seen.vms_by_status == {"RUNNING": 4})
+    first.gates["iaas"].let_in()
+    first.gates["runtime"].let_in()
+
+    async def has_lost_it() -> bool:
+        shown = first.parts.cycles.board.get("web")
+        return shown is not None and shown.phase.name == "ELSEWHERE"
+
+    await until(has_lost_it)
+    await second.look("web")
+    assert here.alive() == 4
+    assert len(here.world.made) == 4
+
+
+async def test_two_people_at_two_replicas_do_not_lose_each_others_wishes(here: Place) -> None:
+    first, second = await two(here, count=6)
+    # Nobody strikes a wish while they are written.
+    for replica in (first, second):
+        replica.gates["iaas"].hold("TerminateVms")
+    vms = [vm.vm_id for vm in await first.vms()]
+    asking = [
+        replica.ask("TerminateVm", preset="web", vm_id=vm_id, actor="anna")
+        for vm_id, replica in zip(vms, [first, second] * 3, strict=True)
+    ]
+    pausing = second.ask("PausePreset", preset="web", actor="bert", processes=[view.PROCESS_CREATE])
+    await asyncio.gather(*asking, pausing)
+    record = await first.parts.cycles.desk.read("web")
+    assert {wish.vm_id for wish in record.terminations} == set(vms)
+    assert record.pause.actor == "bert"
