@@ -6,15 +6,14 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 
 from tests.e2e.suite import Suite
-
-NewSuite = Callable[[], Suite]
 
 # Below the ports that the kernel gives to outgoing connections, and far from the suite's own;
 # test processes that run side by side begin at different places.
@@ -26,42 +25,28 @@ _LOG_BYTES = 12_000
 
 
 @pytest.fixture
-def new_suite(tmp_path: Path) -> Iterator[NewSuite]:
-    """Makes suites; all of them end with the test."""
-    with_folders = (tmp_path / f"suite-{number}" for number in itertools.count())
-    yield from _suites(with_folders)
-
-
-@pytest.fixture
-def suite(new_suite: NewSuite) -> Suite:
+def suite(tmp_path: Path) -> Iterator[Suite]:
     """A suite without presets, not started yet."""
-    return new_suite()
+    with _ended(Suite(tmp_path / "suite", free_ports(_OF_A_SUITE))) as suite:
+        yield suite
 
 
 @pytest.fixture(scope="module")
 def shared_suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    """A suite for all tests of a file, each with presets of its own."""
+    """A suite for all tests of a file, each with presets of its own; it runs."""
     folder = tmp_path_factory.mktemp("shared")
-    for new in _suites(iter([folder / "suite"])):
-        suite = new()
+    with _ended(Suite(folder / "suite", free_ports(_OF_A_SUITE))) as suite:
         suite.up()
         yield suite
 
 
-def _suites(folders: Iterator[Path]) -> Iterator[NewSuite]:
-    suites: list[Suite] = []
-
-    def new() -> Suite:
-        suite = Suite(next(folders), free_ports(_OF_A_SUITE))
-        suites.append(suite)
-        return suite
-
+@contextmanager
+def _ended(suite: Suite) -> Iterator[Suite]:
     try:
-        yield new
+        yield suite
     finally:
-        for suite in suites:
-            _tell(suite)
-            suite.close()
+        _tell(suite)
+        suite.close()
 
 
 def free_ports(number: int) -> list[int]:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 VMSHEPHERD = str(Path(sys.executable).with_name("vmshepherd"))
@@ -46,6 +45,10 @@ class Daemon:
     def stop(self) -> int:
         """Ask it to end, and wait for it; its exit code."""
         self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for it to end by itself; its exit code."""
         return self._process.wait(_PATIENCE_SECONDS)
 
     def kill(self) -> None:
@@ -58,10 +61,10 @@ class Daemon:
         self._process.send_signal(signal.SIGHUP)
 
     def kill_with_all(self) -> None:
-        """End it and whatever it started in its own session."""
-        with suppress(ProcessLookupError):
+        """End it and whatever it started in its own session, unless it has ended by itself."""
+        if self.is_alive:
             os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait(_PATIENCE_SECONDS)
+            self._process.wait(_PATIENCE_SECONDS)
 
     def said(self) -> str:
         """Its log."""

@@ -116,7 +116,7 @@ class Suite:
         self.until_managing()
 
     def until_managing(self) -> None:
-        """Wait until it has looked at every preset that it knows."""
+        """Wait until this life of it, and no former one, has looked at every preset."""
         until(self._is_managing, "the suite manages every preset")
 
     def close(self) -> None:
@@ -255,8 +255,9 @@ class Suite:
         for name, daemon in self.daemons.items():
             assert daemon.is_alive, f"{name} has ended: {daemon.said()[-2000:]}"
         views = self.list_presets().presets
+        owner = self.api.GetInfo(api.GetInfoRequest(), timeout=10).owner
         return {view.name for view in views} >= self._declared() and all(
-            view.HasField("last_cycle_time") for view in views
+            view.owner == owner and view.HasField("last_cycle_time") for view in views
         )
 
     def _declared(self) -> set[str]:

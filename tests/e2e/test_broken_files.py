@@ -55,8 +55,7 @@ def test_nothing_is_made_or_destroyed_for_a_file_that_is_not_understood(
     suite.up()
     before = suite.until_running("web", 2)
     path.write_text(broken)
-    if broken:
-        until(lambda: findings(suite)["web"], "the fault of web's file is listed")
+    until(lambda: findings(suite)["web"], "the fault of web's file is listed")
     events = len(suite.events("web", "", "VM_CREATING", "VM_TERMINATING"))
     suite.declare("probe", 1)
     suite.until_running("probe", 1)

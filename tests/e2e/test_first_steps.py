@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.e2e import linux
+from tests.e2e.daemon import Daemon
 from tests.e2e.suite import Suite
 from tests.e2e.waiting import Stopwatch, until
 
@@ -108,6 +109,18 @@ def test_vms_run_on_without_their_suite_and_are_found_by_the_next(suite: Suite) 
     after = {vm_id: suite.pid_of(vm) for vm_id, vm in suite.until_running("web", 3).items()}
     assert after == before
     assert len(suite.events("web", "", "VM_CREATED")) == 3
+
+
+def test_a_second_suite_of_the_same_file_is_refused_and_harms_nobody(suite: Suite) -> None:
+    suite.declare("web", 2)
+    first = suite.up()
+    before = suite.until_running("web", 2)
+    again = Daemon(first.command, log=suite.folder / "again.log", cwd=suite.folder)
+    assert again.wait() != 0
+    assert "is in use by process" in again.said()
+    assert str(first.pid) in again.said()
+    assert first.is_alive
+    assert set(suite.until_running("web", 2)) == set(before)
 
 
 def copy_examples(suite: Suite) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from tests.e2e.suite import Suite
 from tests.e2e.waiting import Stopwatch, until
-from vmshepherd.orchestrator.v1.view_pb2 import PresetPhase
 
 pytestmark = pytest.mark.e2e
 
@@ -37,14 +36,7 @@ def test_a_suite_killed_while_it_creates_50_vms_ends_with_exactly_50(
     print(f"measured: killed when {left} of {COUNT} were made")  # noqa: T201
 
     watch = Stopwatch()
-    suite.start()
-    until(
-        lambda: (
-            suite.preset("many").HasField("last_cycle_time")
-            and suite.preset("many").phase != PresetPhase.PRESET_PHASE_ELSEWHERE
-        ),
-        "it manages again",
-    )
+    suite.up()
     watch.tell("from start to managing again")
     vms = suite.until_running("many", COUNT)
     watch.tell("from start to exactly 50 VMs")
