@@ -26,6 +26,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from pydantic import TypeAdapter
+
 from vmshepherd_kit.errors import NoCapacity, Unavailable
 
 from ... import marker
@@ -56,10 +58,18 @@ class Facts:
     argv: list[str]
     env: Mapping[str, str]
 
+    def __post_init__(self) -> None:
+        """ValueError when a marker or an aware time is missing."""
+        if self.created.tzinfo is None or not self.metadata.keys() >= marker.KEYS:
+            raise ValueError("these are no facts of a VM")
+
     @property
     def created(self) -> datetime:
         """When."""
         return datetime.fromisoformat(self.create_time)
+
+
+_FACTS: Final = TypeAdapter(Facts)
 
 
 def fingerprint(order: Order) -> str:
@@ -78,9 +88,12 @@ class Folder:
     def facts(self) -> Facts:
         """What the VM was made as.  ValueError when it cannot be told."""
         try:
-            return Facts(**json.loads((self.path / "vm.json").read_bytes()))
-        except (OSError, TypeError, ValueError) as e:
+            facts = _FACTS.validate_json((self.path / "vm.json").read_bytes())
+        except (OSError, ValueError) as e:
             raise ValueError(f"{self.path}: vm.json is unreadable") from e
+        if facts.vm_id != self.path.name:
+            raise ValueError(f"{self.path}: vm.json is that of {facts.vm_id}")
+        return facts
 
     def metadata(self) -> Mapping[str, str] | None:
         """What people made of its metadata; None when the file is no mapping of texts."""
@@ -222,8 +235,8 @@ class Root:
 
     def ended(self, vm_id: str) -> Facts | None:
         """A VM that was there and is removed."""
-        with suppress(OSError, ValueError, TypeError):
-            return Facts(**json.loads((self._ended / vm_id).read_bytes()))
+        with suppress(OSError, ValueError):
+            return _FACTS.validate_json((self._ended / vm_id).read_bytes())
         return None
 
 

@@ -570,3 +570,33 @@ async def test_an_error_of_the_root_is_a_sentence(tmp_path: Path) -> None:
         async with cloud_in(tmp_path):
             pass
     assert str(tmp_path / "vms") in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"create_time": "yesterday"},
+        {"create_time": "2026-01-01T00:00:00"},
+        {"metadata": None},
+        {"metadata": {}},
+        {"address": 7},
+        {"argv": "rm"},
+        {"vm_id": "another"},
+        {"vm_id": "../../elsewhere"},
+    ],
+)
+async def test_a_vm_whose_facts_make_no_sense_is_unreadable_and_the_others_are_listed(
+    tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    async with cloud_in(tmp_path, flavors={"small": SLEEPER}) as former:
+        broken, sound = await former.create(an_order()), await former.create(an_order())
+    path = tmp_path / "vms" / broken.vm_id / "vm.json"
+    facts = json.loads(path.read_bytes())
+    path.write_text(json.dumps(facts | damage))
+    async with sleepers(tmp_path) as cloud:
+        listing = await cloud.list()
+        assert [vm.vm_id for vm in listing.vms] == [sound.vm_id]
+        assert not listing.complete
+        assert str(path.parent) in listing.incomplete_reason
+        path.write_text(json.dumps(facts))
+        assert (await cloud.list()).complete
