@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from orchestrator import archive as module
+from orchestrator.archive import Archive
+from orchestrator.authority import Authority
+from orchestrator.model import Memory, PresetName, VmId, VmMemory
+from orchestrator.records import preset_record
+from tests.support.shell import WEB, Store, authority
+from vmshepherd.orchestrator.v1 import record_pb2, view_pb2
+from vmshepherd_kit.errors import Refused, SessionLost, Unavailable, VersionMismatch
+from vmshepherd_kit.testing import FakeClock
+
+VIEWS = (view_pb2.PresetView(name="web"), [view_pb2.VmView(vm_id="a"), view_pb2.VmView(vm_id="b")])
+
+
+async def held(mine: Authority) -> int:
+    token = await mine.hold(WEB)
+    assert isinstance(token, int)
+    return token
+
+
+def record(store: Store) -> record_pb2.PresetRecord:
+    return preset_record(store.store._states["preset/web"].value)
+
+
+def archive(store: Store, mine: Authority, clock: FakeClock) -> Archive:
+    return Archive(store, mine, clock=clock)  # type: ignore[arg-type]
+
+
+async def test_nothing_is_written_that_has_not_changed() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        await kept.load(WEB, await held(mine))
+        memory = Memory(accepted_count=2)
+        for _ in range(3):
+            await kept.keep(WEB, memory, shown="as before", views=lambda: VIEWS)
+        assert store.calls["put_state"] == 1
+        await kept.keep(WEB, memory, shown="otherwise", views=lambda: VIEWS)
+        await kept.keep(WEB, Memory(accepted_count=3), shown="otherwise", views=lambda: VIEWS)
+        assert store.calls["put_state"] == 3
+        assert store.calls["get_state"] == 1
+
+
+async def test_what_people_see_stays_in_the_store_while_intents_are_written() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        token = await held(mine)
+        await kept.load(WEB, token)
+        await kept.keep(WEB, Memory(), shown="now", views=lambda: VIEWS)
+        await kept.keep(WEB, Memory(accepted_count=9))
+        assert [each.vm_id for each in record(store).vm_views] == ["a", "b"]
+        # And so they do under the next holder, before its first cycle ends.
+        again = archive(store, mine, clock)
+        await again.load(WEB, token)
+        await again.keep(WEB, Memory(accepted_count=10))
+        assert [each.vm_id for each in record(store).vm_views] == ["a", "b"]
+        assert record(store).view.name == "web"
+
+
+async def test_under_a_new_token_every_timer_starts_anew() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    long_ago = clock.wall() - timedelta(days=1)
+    sick = VmMemory(first_seen=long_ago, failures=3, failing_since=long_ago, is_unhealthy=True)
+    memory = Memory(vms={VmId("a"): sick})
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        token = await held(mine)
+        await kept.load(WEB, token)
+        await kept.keep(WEB, memory)
+        assert await kept.load(WEB, token) == memory
+        await mine.release(WEB)
+        newer = await held(mine)
+        assert newer > token
+        again = await kept.load(WEB, newer)
+        assert again.vms[VmId("a")] == VmMemory(first_seen=clock.wall())
+
+
+async def test_a_record_of_a_newer_version_is_not_touched() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        token = await held(mine)
+        await kept.load(WEB, token)
+        await kept.keep(WEB, Memory(accepted_count=1))
+        value = record_pb2.PresetRecord(schema_version=2).SerializeToString()
+        states = store.store._states
+        states["preset/web"] = replace(states["preset/web"], value=value)
+        kept.forget(WEB)
+        with pytest.raises(Refused) as caught:
+            await kept.load(WEB, token)
+        assert caught.value.reason == "RECORD_TOO_NEW"
+        with pytest.raises(Refused):
+            await kept.peek(WEB)
+        with pytest.raises(SessionLost):
+            await kept.keep(WEB, Memory())
+        assert states["preset/web"].value == value
+
+
+async def test_a_record_that_was_read_slowly_replaces_no_newer_one() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        token = await held(mine)
+        newer = Memory(accepted_count=7)
+
+        async def meanwhile() -> None:
+            store.before.clear()
+            await kept.load(WEB, token)
+            await kept.keep(WEB, newer)
+
+        store.before["get_state"] = meanwhile
+        assert await kept.load(WEB, token) == newer
+        await kept.keep(WEB, Memory(accepted_count=8))
+        assert record(store).accepted_count == 8
+
+
+async def test_a_write_without_an_answer_is_read_again() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        token = await held(mine)
+        await kept.load(WEB, token)
+        store.refusing["put_state"] = Unavailable("no answer")
+        with pytest.raises(Unavailable):
+            await kept.keep(WEB, Memory(accepted_count=1))
+        store.refusing.clear()
+        with pytest.raises(SessionLost):
+            await kept.keep(WEB, Memory(accepted_count=1))
+        assert await kept.load(WEB, token) == Memory()
+        await kept.keep(WEB, Memory(accepted_count=2))
+        kept._copies[WEB].version = 0
+        with pytest.raises(VersionMismatch):
+            await kept.keep(WEB, Memory(accepted_count=3))
+
+
+async def test_a_record_too_large_is_stored_without_its_views(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LARGEST", 100)
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        await kept.load(WEB, await held(mine))
+        many = [view_pb2.VmView(vm_id=f"vm-{number}") for number in range(100)]
+        await kept.keep(WEB, Memory(accepted_count=4), shown=1, views=lambda: (VIEWS[0], many))
+        assert not record(store).vm_views
+        assert record(store).accepted_count == 4
+
+
+async def test_nothing_is_remembered_of_what_is_not_held() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        await kept.load(PresetName("other"), 7)
+        assert not kept._copies
+        await kept.load(WEB, await held(mine))
+        kept.forget_all()
+        assert not kept._copies
