@@ -8,9 +8,11 @@ guard never sees a message.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     Guard = Callable[[Context], AbstractAsyncContextManager[None]]
     Handler = grpc.RpcMethodHandler[Any, Any]
     Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
+
+
+_LAST_WRITE: Final = timedelta(seconds=1)
 
 
 def guarded(
@@ -63,9 +68,26 @@ def _answering_stream(behaviour: Behaviour, guard: Guard, parse: Behaviour) -> B
             messages: AsyncGenerator[Any, None] = behaviour(parse(request), context)
             async with aclosing(messages) as stream:
                 async for message in stream:
-                    await context.write(message)
+                    await _write(message, context)
 
     return call
+
+
+async def _write(message: object, context: Context) -> None:
+    """Send one message whole, also when the call is ended meanwhile.
+
+    gRPC takes no status while a message is on its way, and the client would wait for one for ever.
+    """
+    writing = asyncio.ensure_future(context.write(message))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        # A reader that has stopped reading is not waited for.
+        done, _ = await asyncio.wait({writing}, timeout=_LAST_WRITE.total_seconds())
+        for each in done:
+            each.exception()
+        writing.cancel()
+        raise
 
 
 def _same(request: object) -> object:

@@ -54,6 +54,10 @@ class Health(HealthServicer):
         for changed in self._watchers:
             changed.set()
 
+    def is_heard(self) -> bool:
+        """Whether every watcher has taken the newest statuses up."""
+        return not any(changed.is_set() for changed in self._watchers)
+
     async def Check(self, request: HealthCheckRequest, _context: Context) -> HealthCheckResponse:
         """The status of one service; NOT_FOUND for a name that this server does not know."""
         status = self._statuses.get(request.service)

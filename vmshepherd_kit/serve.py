@@ -43,6 +43,8 @@ T = TypeVar("T")
 
 MIB: Final = 1024 * 1024
 
+# Turns of the loop in which the watchers of health may take up that the end has come.
+_TURNS: Final = 100
 # Time for the last answers to leave: one that its client does not read would wait for ever.
 _LAST_ANSWERS: Final = timedelta(seconds=2)
 
@@ -133,8 +135,12 @@ class Server:
         Returns as soon as nothing is left to wait for.  Drained twice, the shorter grace counts.
         """
         self.health.ready(False)
-        # One turn of the loop: the watchers of health hear it before their streams end.
-        await self._clock.sleep(timedelta(0))
+        # The watchers of health hear it before their streams end; one that has stopped reading
+        # never does, so there are only so many turns of the loop.
+        for _ in range(_TURNS):
+            if self.health.is_heard():
+                break
+            await self._clock.sleep(timedelta(0))
         self._admission.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._admission.settled(), grace.total_seconds())
