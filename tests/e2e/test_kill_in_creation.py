@@ -25,6 +25,8 @@ def test_a_suite_killed_while_it_creates_50_vms_ends_with_exactly_50(
     # One by one, so that any moment is as likely as another; or side by side, as usual.
     provider = {"driver": "process", "options": small, "parallel_calls": 1 + repetition % 2 * 49}
     suite.configure("iaas", providers={"process": provider})
+    # Whoever waited for the end of the killed one's session would wait for ten minutes.
+    suite.configure("orchestrator", session={"ttl": "10m"})
     suite.declare("many", COUNT, flavor="tiny", healthcheck=None)
     # Evenly over the whole of it: after none, after a few, after nearly all of them.
     enough = repetition * COUNT // REPETITIONS
