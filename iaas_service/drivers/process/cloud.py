@@ -52,6 +52,7 @@ from .folder import Facts, Folder, Root, fingerprint
 from .machine import Machine, removed, require_same
 from .options import ProcessOptions
 from .proc import Life, Process
+from .strays import Strays
 from .watch import Watch
 
 T = TypeVar("T")
@@ -93,6 +94,7 @@ class ProcessCloud:
         self._feed = Feed()
         self._machines: dict[VmId, Machine] = {}
         self._unreadable: dict[str, str] = {}
+        self._strays = Strays(self.root)
         self._locks: WeakValueDictionary[VmId, asyncio.Lock] = WeakValueDictionary()
         self._mutations: set[asyncio.Task[Any]] = set()
         self._watch = Watch(self._process_ended)
@@ -124,8 +126,8 @@ class ProcessCloud:
             self._forget(machine)
         return Listing(
             vms=[vm for vm in vms if marker.read(vm.metadata, self._suite_id)],
-            complete=not self._unreadable,
-            incomplete_reason="; ".join(self._unreadable.values()),
+            complete=not (unclear := self._unclear()),
+            incomplete_reason="; ".join(unclear.values()),
         )
 
     async def get(self, vm_ids: Sequence[VmId]) -> Sequence[Vm | ShepherdError]:
@@ -288,6 +290,7 @@ class ProcessCloud:
         self.root.sweep(self._clock.wall() - _REMEMBERED)
         for name in sorted(self.root.names()):
             self._adopt(name)
+        self._strays.find()
 
     def _adopt(self, name: str) -> None:
         folder = self.root.folder(name)
@@ -304,7 +307,7 @@ class ProcessCloud:
         self._addresses.keep(facts.address)
 
     def _read_all(self) -> Sequence[Vm]:
-        for name in list(self._unreadable):
+        for name in [*self._unreadable, *self._strays.returned()]:
             self._adopt(name)
         return [machine.read() for machine in list(self._machines.values())]
 
@@ -312,9 +315,13 @@ class ProcessCloud:
         machine = self._machines.get(vm_id)
         if machine:
             return machine.read()
-        if vm_id in self._unreadable:
-            return Unavailable(self._unreadable[vm_id])
+        if why := self._unclear().get(vm_id):
+            return Unavailable(why)
         return _no_such(vm_id)
+
+    def _unclear(self) -> dict[str, str]:
+        """VMs that run and cannot be shown, and why."""
+        return {**self._unreadable, **self._strays.reasons()}
 
     def _watch_new(self) -> None:
         for machine in list(self._machines.values()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -88,14 +88,42 @@ def boot() -> str:
 def holders(mark: str) -> Iterator[Process]:
     """All processes of ours that bear `mark` (NAME=value) in the environment they started with."""
     wanted = mark.encode()
+    for process, environment in _environments():
+        if wanted in environment:
+            yield process
+
+
+def at_home(root: str) -> Iterator[tuple[str, Process]]:
+    """Processes of VMs that were started beneath this folder and hold their lock still, each with
+    its VM's id.
+    """
+    for process, environment in _environments():
+        names = [value[6:] for value in environment if value.startswith(b"VM_ID=")]
+        for vm_id in {os.fsdecode(name) for name in names if name}:
+            if f"HOME={root}/{vm_id}".encode() in environment and _holds_lock(process, vm_id):
+                yield vm_id, process
+
+
+def _environments() -> Iterator[tuple[Process, Sequence[bytes]]]:
     for entry in _PROC.iterdir():
         if not entry.name.isdecimal():
             continue
         with suppress(OSError):
-            if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                process = Process.of_pid(int(entry.name))
-                if process:
-                    yield process
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            process = Process.of_pid(int(entry.name))
+            if process:
+                yield process, environment
+
+
+def _holds_lock(process: Process, vm_id: str) -> bool:
+    """By the last two names of what it has open: the folder may have been renamed or removed."""
+    with suppress(OSError):
+        for entry in (_PROC / str(process.pid) / "fd").iterdir():
+            with suppress(OSError):
+                path = str(entry.readlink()).removesuffix(" (deleted)")
+                if path.endswith(f"/{vm_id}/alive"):
+                    return True
+    return False
 
 
 def kill(process: Process) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -600,3 +601,40 @@ async def test_a_vm_whose_facts_make_no_sense_is_unreadable_and_the_others_are_l
         assert str(path.parent) in listing.incomplete_reason
         path.write_text(json.dumps(facts))
         assert (await cloud.list()).complete
+
+
+async def test_a_vm_whose_folder_is_gone_is_missed_by_no_listing_while_it_runs(
+    tmp_path: Path,
+) -> None:
+    async with cloud_in(tmp_path, flavors={"small": SLEEPER}) as former:
+        vm = await former.create(an_order())
+        pid = pid_of(vm)
+        await until_true(partial(has_told_its_name, tmp_path / "vms" / vm.vm_id))
+    (tmp_path / "vms").rename(tmp_path / "away")
+    async with sleepers(tmp_path) as cloud:
+        listing = await cloud.list()
+        assert not listing.complete
+        assert f"pid {pid}" in listing.incomplete_reason
+        assert isinstance((await cloud.get([vm.vm_id]))[0], Unavailable)
+        (tmp_path / "away" / vm.vm_id).rename(tmp_path / "vms" / vm.vm_id)
+        listing = await cloud.list()
+        assert listing.complete
+        assert [each.vm_id for each in listing.vms] == [vm.vm_id]
+
+
+async def test_a_vm_whose_folder_is_gone_is_no_matter_once_it_has_ended(tmp_path: Path) -> None:
+    async with cloud_in(tmp_path, flavors={"small": SLEEPER}) as former:
+        vm = await former.create(an_order())
+        pid = pid_of(vm)
+        await until_true(partial(has_told_its_name, tmp_path / "vms" / vm.vm_id))
+    shutil.rmtree(tmp_path / "vms")
+    async with sleepers(tmp_path) as cloud:
+        assert not (await cloud.list()).complete
+        os.kill(pid, signal.SIGKILL)
+
+        async def is_whole() -> bool:
+            listing = await cloud.list()
+            return bool(listing.complete)
+
+        await eventually(is_whole)
+        assert isinstance((await cloud.get([vm.vm_id]))[0], NotFound)
