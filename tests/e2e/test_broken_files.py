@@ -47,7 +47,11 @@ def test_a_broken_file_keeps_its_preset_running_and_is_named_by_file_line_and_ke
     assert findings(suite)["web"] == []
 
 
-@pytest.mark.parametrize("broken", [GARBAGE, "", 'count: 3\nflavor: "we', "count: 99999999\n"])
+@pytest.mark.parametrize(
+    "broken",
+    [GARBAGE, "", 'count: 3\nflavor: "we', "count: 99999999\n"],
+    ids=["garbage", "empty", "half-a-line", "far-too-many"],
+)
 def test_nothing_is_made_or_destroyed_for_a_file_that_is_not_understood(
     suite: Suite, broken: str
 ) -> None:
