@@ -250,9 +250,9 @@ class Cycles:
 
     async def _let_go(self, name: PresetName) -> None:
         """The preset is not declared any more: its VMs run on, nobody touches them."""
-        shown = self.board.get(name) or Shown()
         message = "removed from its source: its VMs run on, unmanaged"
-        shown = failed(shown, "PRESET_REMOVED", message, now=self._now())
+        await self._cannot(name, "PRESET_REMOVED", message)
+        shown = self.board.get(name) or Shown()
         self.board.show(name, replace(shown, phase=Phase.REMOVED, fencing_token=None, holder=""))
         self.archive.forget(name)
         await self.authority.release(name)

@@ -21,7 +21,7 @@ def make(stock: Stock) -> tuple[tuple[Create, ...], tuple[Refusal, ...]]:
     if missing <= 0 and not repeats:
         return (), _awaited(stock)
     if stock.is_paused(Process.CREATE):
-        return (), (stock.paused(Process.CREATE, f"{max(missing, 0)} VMs are missing"),)
+        return (), (stock.paused(Process.CREATE, f"VMs missing: {max(missing, 0)}"),)
     allowed, refusals = may_create(stock.memory.backoff, seen)
     if allowed == 0:
         return (), refusals
@@ -44,7 +44,7 @@ def _why(stock: Stock) -> tuple[str, str]:
 def _awaited(stock: Stock) -> tuple[Refusal, ...]:
     if not stock.open_intents:
         return ()
-    message = f"{len(stock.open_intents)} creates were sent and their VMs are not seen yet"
+    message = f"creates sent whose VMs are not seen yet: {len(stock.open_intents)}"
     return (Refusal("AWAITING_VMS", message),)
 
 

@@ -104,7 +104,7 @@ def _corpses(stock: Stock) -> tuple[list[Terminate], tuple[Refusal, ...]]:
         and may_retry(each, stock)
     ]
     if dead and stock.is_paused(Process.REPLACE):
-        return [], (stock.paused(Process.REPLACE, f"{len(dead)} VMs are dead"),)
+        return [], (stock.paused(Process.REPLACE, f"VMs dead: {len(dead)}"),)
     return [Terminate(vm=each.vm, reason=Reason.DEAD, evidence=each.reason) for each in dead], ()
 
 
@@ -161,7 +161,7 @@ def _replaced(stock: Stock, over: int) -> tuple[int, tuple[Refusal, ...]]:
 
 def _surplus(stock: Stock, number: int) -> tuple[list[Terminate], tuple[Refusal, ...]]:
     if stock.is_paused(Process.SCALE_IN):
-        return [], (stock.paused(Process.SCALE_IN, f"{number} VMs are too many"),)
+        return [], (stock.paused(Process.SCALE_IN, f"VMs too many: {number}"),)
     policy = stock.seen.spec.policy
     if stock.memory.breaker_since is not None and number <= policy.max_surge:
         message = f"{number} surplus VMs may be replacements: they stay until the breaker closes"
@@ -169,7 +169,7 @@ def _surplus(stock: Stock, number: int) -> tuple[list[Terminate], tuple[Refusal,
     order = leaving_order(stock.sound, oldest_first=policy.oldest_leaves_first)
     fit = [each for each in order if may_retry(each, stock)]
     chosen = untried_first(fit)[:number]
-    evidence = f"{len(stock.alive)} VMs are alive, {stock.count} are declared"
+    evidence = f"VMs alive: {len(stock.alive)}, declared: {stock.count}"
     steps = [Terminate(vm=each.vm, reason=Reason.SURPLUS, evidence=evidence) for each in chosen]
     if len(order) < number:
         left = number - len(order)
@@ -251,5 +251,5 @@ def _within_budget(
         return steps, ()
     memories = {each.vm.vm_id: each.memory for each in stock.judged}
     steps = sorted(steps, key=lambda step: trials(memories[step.vm.vm_id]))
-    message = f"{len(steps) - budget} more VMs are to go; {budget} a cycle is the budget"
+    message = f"VMs still to go: {len(steps) - budget}; budget of a cycle: {budget}"
     return steps[:budget], (Refusal("BUDGET_SPENT", message),)

@@ -281,6 +281,11 @@ async def test_a_removed_preset_leaves_its_vms_and_its_lock(here: Place) -> None
     here.remove()
     seen = await replica.becomes("web", lambda seen: seen.phase == view.PRESET_PHASE_REMOVED)
     assert "PRESET_REMOVED" in {each.code for each in seen.conditions}
+
+    async def is_in_the_journal() -> bool:
+        return "PRESET_REMOVED" in {each.reason for each in await here.events(preset="web")}
+
+    await until(is_in_the_journal)
     assert here.alive() == 2
 
     async def is_free() -> bool:
