@@ -1,53 +1,51 @@
-"""What people are told: who ended a VM, and what came and went."""
-
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from orchestrator.model import Create, Fate, Intent, Outcome, Reason, Refusal, RequestId, Terminate
+from orchestrator.narrate import Weight, announce, conditions, report
+from tests.support.given import vm
 
-from orchestrator.model import (
-    Memory,
-    Observation,
-    Plan,
-    PresetName,
-    Refusal,
-    Spec,
-    VmId,
-    VmMemory,
-    VmStatus,
+INTENT = Intent(request_id=RequestId("r"), name="web-1", spec_hash="spec-1", attempts=1)
+CREATE = Create(INTENT, "MISSING", "2 of 3 VMs are there")
+TERMINATE = Terminate(
+    vm=vm("a", cloud_state="ACTIVE"), reason=Reason.UNHEALTHY, evidence="it fails"
 )
-from orchestrator.narrate import Weight, changes, conditions
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-VM = VmId("vm-1")
-RUNNING = {VM: VmStatus.RUNNING}
 
 
-def seen(memory: VmMemory | None = None, *, complete: bool = True) -> Observation:
-    spec = Spec(name=PresetName("web"), count=1, spec_hash="a")
-    vms = {} if memory is None else {VM: memory}
-    return Observation(
-        now=NOW, spec=spec, fencing_token=1, memory=Memory(vms=vms), complete=complete
+def test_what_is_about_to_be_done_is_told_with_its_reason_and_evidence() -> None:
+    create, terminate = announce(CREATE), announce(TERMINATE)
+    assert (create.kind, create.reason) == ("VM_CREATING", "MISSING")
+    assert "attempt 2" in create.message
+    assert create.evidence["request_id"] == "r"
+    assert (terminate.kind, terminate.reason, terminate.vm_id) == (
+        "VM_TERMINATING",
+        "UNHEALTHY",
+        "a",
     )
+    assert terminate.evidence == {"evidence": "it fails", "cloud_state": "ACTIVE"}
 
 
-def test_a_vm_that_we_had_terminated_is_simply_gone() -> None:
-    memory = VmMemory(first_seen=NOW, terminating_since=NOW)
-    [told] = changes(RUNNING, seen(memory), Plan())
-    assert (told.kind, told.message, told.weight) == ("VM_GONE", "gone", Weight.INFO)
+def test_what_became_of_a_step_is_told_unless_it_was_not_tried() -> None:
+    kinds = {
+        (type(step).__name__, fate): telling and (telling.kind, telling.weight)
+        for step in (CREATE, TERMINATE)
+        for fate in Fate
+        for telling in [report(Outcome(step=step, fate=fate, message="the cloud said"))]
+    }
+    assert kinds == {
+        ("Create", Fate.DONE): ("VM_CREATED", Weight.INFO),
+        ("Create", Fate.FAILED): ("CREATE_FAILED", Weight.WARNING),
+        ("Create", Fate.UNKNOWN): ("CREATE_UNKNOWN", Weight.WARNING),
+        ("Create", Fate.UNTRIED): None,
+        ("Terminate", Fate.DONE): ("VM_TERMINATED", Weight.INFO),
+        ("Terminate", Fate.FAILED): ("TERMINATE_FAILED", Weight.WARNING),
+        ("Terminate", Fate.UNKNOWN): ("TERMINATE_FAILED", Weight.WARNING),
+        ("Terminate", Fate.UNTRIED): None,
+    }
 
 
-def test_a_vm_that_somebody_else_removed_is_told_as_such() -> None:
-    [told] = changes(RUNNING, seen(VmMemory(first_seen=NOW)), Plan())
-    assert "not by our doing" in told.message
-    assert told.weight is Weight.WARNING
-
-
-def test_nothing_is_said_to_be_gone_by_a_listing_that_is_not_whole() -> None:
-    assert list(changes(RUNNING, seen(complete=False), Plan())) == []
-
-
-def test_a_condition_is_told_when_it_comes_and_when_it_goes() -> None:
-    came = [each.kind for each in conditions([], [Refusal("BACKOFF", "waits")])]
-    stays = list(conditions(["BACKOFF"], [Refusal("BACKOFF", "waits longer")]))
-    went = [each.kind for each in conditions(["BACKOFF"], [])]
-    assert (came, stays, went) == (["CONDITION_SET"], [], ["CONDITION_CLEARED"])
+def test_conditions_are_told_when_they_come_and_when_they_go() -> None:
+    told = conditions(["OLD", "STAYS"], [Refusal("STAYS", "still"), Refusal("NEW", "just now")])
+    assert [(each.kind, each.reason) for each in told] == [
+        ("CONDITION_SET", "NEW"),
+        ("CONDITION_CLEARED", "OLD"),
+    ]
