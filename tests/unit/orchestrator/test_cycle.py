@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from orchestrator.act import Hands
+from orchestrator.archive import Archive
+from orchestrator.authority import Authority
+from orchestrator.board import Board, Phase, Shown
+from orchestrator.config import Config
+from orchestrator.cycle import RETRY_AFTER, Cycles
+from orchestrator.desk import Desk
+from orchestrator.model import PresetName, VmId
+from runtime_service.domain import LockWish, NewSession, SessionId
+from tests.support.shell import WEB, FakeHealth, FakeIaas, Store, authority, journal, preset
+from vmshepherd.orchestrator.v1 import record_pb2
+from vmshepherd_kit import settings
+from vmshepherd_kit.errors import (
+    OutcomeUnknown,
+    Refused,
+    ShepherdError,
+    StaleFencingToken,
+    Throttled,
+    Unavailable,
+)
+from vmshepherd_kit.testing import FakeClock
+
+
+@dataclass
+class FakePresets:
+    declared: dict[PresetName, Any] = field(default_factory=dict)
+    is_synced: bool = True
+
+    def get(self, name: PresetName) -> Any:
+        return self.declared.get(name)
+
+
+@dataclass
+class Place:
+    clock: FakeClock
+    store: Store
+    iaas: FakeIaas
+    presets: FakePresets
+    authority: Authority
+    cycles: Cycles
+
+    async def run(self) -> Shown:
+        await self.cycles.run(WEB)
+        shown = self.cycles.board.get(WEB)
+        assert shown is not None
+        return shown
+
+    async def wish(self, vm_id: str) -> None:
+        wish = record_pb2.TerminationWish(vm_id=vm_id, actor="anna")
+        await self.cycles.desk.change(WEB, lambda record: record.terminations.append(wish))
+
+    async def wishes(self) -> list[str]:
+        return [wish.vm_id for wish in (await self.cycles.desk.wishes(WEB)).terminations]
+
+
+@asynccontextmanager
+async def place(count: int = 1) -> AsyncIterator[Place]:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    iaas, presets = FakeIaas(clock), FakePresets({WEB: preset(count=count)})
+    hands = Hands(
+        iaas=iaas,  # type: ignore[arg-type]
+        authority=mine,
+        journal=journal(store, clock),
+        clock=clock,
+        longest=timedelta(seconds=30),
+    )
+    cycles = Cycles(
+        config=settings.parse({}, Config),
+        presets=presets,  # type: ignore[arg-type]
+        authority=mine,
+        archive=Archive(store, mine, clock=clock),  # type: ignore[arg-type]
+        desk=Desk(store, mine, clock=clock),  # type: ignore[arg-type]
+        health=FakeHealth(),  # type: ignore[arg-type]
+        hands=hands,
+        board=Board(),
+    )
+    async with mine.kept():
+        yield Place(clock, store, iaas, presets, mine, cycles)
+
+
+def codes(shown: Shown) -> list[str]:
+    return [each.code for each in shown.conditions]
+
+
+async def test_a_cycle_makes_what_is_missing_and_the_next_finds_nothing_to_do() -> None:
+    async with place(count=3) as here:
+        assert (await here.run()).phase is Phase.CONVERGING
+        assert len(here.iaas.vms) == 3
+        shown = await here.run()
+        assert shown.phase is Phase.STEADY
+        assert shown.next_look is not None
+        written = here.store.calls["put_state"]
+        await here.run()
+        assert here.store.calls["put_state"] == written
+
+
+async def test_an_outgrown_token_is_given_up_though_the_store_cannot_be_told() -> None:
+    async with place() as here:
+        await here.run()
+        token = here.authority.token(WEB)
+        here.iaas.unlistable = StaleFencingToken("somebody is newer", floor=str(10**15))
+        here.store.refusing["unlock"] = Unavailable("the store is away")
+        assert await here.cycles.run(WEB) == RETRY_AFTER
+        assert here.authority.token(WEB) is None
+        here.iaas.unlistable = None
+        here.store.refusing.clear()
+        assert (await here.run()).phase is Phase.STEADY
+        newer = here.authority.token(WEB)
+        assert token is not None
+        assert newer is not None
+        assert newer > 10**15 > token
+        assert len(here.iaas.created) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Unavailable("the cloud is away"), "UNAVAILABLE"), (KeyError("a bug"), "INTERNAL")],
+)
+async def test_what_keeps_a_cycle_from_its_end_is_shown_and_told_once(
+    error: Any, code: str
+) -> None:
+    async with place() as here:
+        await here.run()
+        here.iaas.unlistable = error
+        for _ in range(3):
+            assert await here.cycles.run(WEB) == RETRY_AFTER
+        shown = here.cycles.board.get(WEB)
+        assert shown is not None
+        assert shown.phase is Phase.BLOCKED
+        assert codes(shown) == [code]
+        assert len([e for e in here.store.told("CONDITION_SET") if e.reason == code]) == 1
+        here.iaas.unlistable = None
+        assert (await here.run()).phase is Phase.STEADY
+        assert [each.reason for each in here.store.told("CONDITION_CLEARED")] == [code]
+
+
+async def test_a_preset_that_another_holds_is_looked_at_when_it_may_be_free() -> None:
+    async with place() as here:
+        session = SessionId("theirs")
+        life = timedelta(seconds=7)
+        new = NewSession(session_id=session, owner="them", ttl=life)
+        await here.store.store.open_session(new)
+        await here.store.store.try_lock(session, [LockWish("preset/web")])
+        assert await here.cycles.run(WEB) == life
+        shown = here.cycles.board.get(WEB)
+        assert shown is not None
+        assert (shown.phase, shown.holder) == (Phase.ELSEWHERE, "them")
+        assert not here.iaas.created
+
+
+async def test_a_preset_that_was_never_read_is_left_alone_and_says_so() -> None:
+    async with place() as here:
+        message = here.presets.declared[WEB].message
+        message.ClearField("spec")
+        here.presets.declared[WEB] = type(here.presets.declared[WEB])(message=message, spec=None)
+        assert codes(await here.run()) == ["NEVER_READ"]
+        assert here.authority.token(WEB) is None
+
+
+async def test_presets_that_are_not_known_yet_are_not_taken_for_removed() -> None:
+    async with place() as here:
+        await here.run()
+        here.presets.declared.clear()
+        here.presets.is_synced = False
+        assert await here.cycles.run(WEB) == RETRY_AFTER
+        assert here.authority.token(WEB) is not None
+        here.presets.is_synced = True
+        assert await here.cycles.run(WEB) is None
+        assert here.authority.token(WEB) is None
+        shown = here.cycles.board.get(WEB)
+        assert shown is not None
+        assert shown.phase is Phase.REMOVED
+        assert len(here.iaas.vms) == 1
+
+
+async def test_a_wish_that_is_fulfilled_is_struck() -> None:
+    async with place() as here:
+        await here.run()
+        [vm_id] = here.iaas.vms
+        await here.wish(vm_id)
+        await here.run()
+        assert [each.vm_id for each in here.iaas.terminated] == [vm_id]
+        assert await here.wishes() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        (Refused("not ours", reason="NOT_OURS"), False),
+        (Refused("protected", reason="PROTECTED"), False),
+        (Unavailable("the cloud is away"), True),
+        (Throttled("later", reason="BUDGET_SPENT"), True),
+        (OutcomeUnknown("no answer"), True),
+    ],
+)
+async def test_a_wish_is_struck_only_when_it_is_refused_for_good(
+    error: ShepherdError, *, stays: bool
+) -> None:
+    async with place() as here:
+        await here.run()
+        [vm_id] = here.iaas.vms
+        await here.wish(vm_id)
+        here.iaas.terminate_errors = [error]
+        await here.run()
+        assert await here.wishes() == ([vm_id] if stays else [])
+
+
+async def test_a_wish_for_a_vm_that_is_out_of_sight_stays() -> None:
+    async with place() as here:
+        await here.run()
+        [vm_id] = here.iaas.vms
+        await here.wish(vm_id)
+        here.iaas.hidden, here.iaas.unreadable = {VmId(vm_id)}, Unavailable("a cell is away")
+        assert codes(await here.run()) == ["LISTING_INCOMPLETE"]
+        assert await here.wishes() == [vm_id]
+
+
+async def test_a_create_whose_answer_was_lost_is_found_and_not_repeated() -> None:
+    async with place() as here:
+        here.iaas.idempotent = False
+
+        async def lose() -> None:
+            here.iaas.before_create = None
+            create = here.iaas.created[-1]
+            await here.iaas.create("sim", create, deadline=timedelta(seconds=9))
+            here.iaas.created.pop()
+            raise OutcomeUnknown("the connection broke")
+
+        here.iaas.before_create = lose
+        shown = await here.run()
+        assert "OUTCOME_UNKNOWN" in codes(shown)
+        assert (await here.run()).phase is Phase.STEADY
+        assert len(here.iaas.vms) == len(here.iaas.created) == 1
+
+
+async def test_a_plan_of_a_preset_that_is_not_held_is_made_of_its_record() -> None:
+    async with place(count=2) as here:
+        await here.run()
+        declared = preset(count=40)
+        await here.authority.release(WEB)
+        _, plan, look = await here.cycles.plan(WEB, declared, declared.spec)
+        assert [each.code for each in plan.refusals] == ["COUNT_NEEDS_APPROVAL"]
+        assert look > timedelta(0)
+        assert here.authority.token(WEB) is None
