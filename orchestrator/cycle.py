@@ -127,6 +127,7 @@ class Cycles:
         turn = _Turn(name, declared, spec, token)
         seen = await self._observe(turn, await self.archive.load(name, token))
         plan = decide(seen.observation)
+        await self._tell_changes(turn, seen, plan)
         memory, outcomes = await act(
             Order(
                 preset=name,
@@ -154,7 +155,7 @@ class Cycles:
             shown=shown.fingerprint,
             views=lambda: views.stored(name, declared, shown),
         )
-        await self._tell(turn, seen, outcomes, shown)
+        await self._tell_outcomes(turn, outcomes, shown)
         self.board.show(name, shown)
         await self._settle_wishes(name, seen.observation, plan, outcomes)
         return look
@@ -205,16 +206,21 @@ class Cycles:
             return min(self.config.soon, interval)
         return interval
 
-    async def _tell(
-        self, turn: _Turn, seen: Seen, outcomes: Sequence[Outcome], shown: Shown
-    ) -> None:
-        before, plan = self.board.get(turn.name) or Shown(), shown.plan or Plan()
+    async def _tell_changes(self, turn: _Turn, seen: Seen, plan: Plan) -> None:
+        """What happened to the VMs, before anything is done about it."""
+        before = self.board.get(turn.name) or Shown()
+        tellings = list(changes(before.statuses, seen.observation, plan))
+        await self.hands.journal.tell(turn.name, tellings, fencing_token=turn.fencing_token)
+        since = since_when(before.since, plan.judged, now=seen.observation.now)
+        self.board.show(turn.name, replace(before, judged=plan.judged, since=since))
+
+    async def _tell_outcomes(self, turn: _Turn, outcomes: Sequence[Outcome], shown: Shown) -> None:
+        before = self.board.get(turn.name) or Shown()
         refusals = [Refusal(each.code, each.message) for each in shown.conditions]
         tellings = [telling for each in outcomes if (telling := report(each))]
-        tellings += changes(before.statuses, seen.observation, plan)
         tellings += conditions((each.code for each in before.conditions), refusals)
         await self.hands.journal.tell(turn.name, tellings, fencing_token=turn.fencing_token)
-        if plan.steps:
+        if outcomes:
             _log.info(
                 "cycle acted",
                 preset=turn.name,

@@ -374,3 +374,19 @@ async def test_the_check_of_a_preset_is_applied(here: Place) -> None:
     await replica.look("web")
     await until(is_replaced)
     assert (await replica.settled()).vms_by_status == {"RUNNING": 2}
+
+
+async def test_the_journal_tells_what_happened_before_what_was_done_about_it(here: Place) -> None:
+    replica = await settled(here)
+    victim = (await replica.vms())[0].vm_id
+    here.world.kill(victim)
+
+    async def is_replaced() -> bool:
+        return len([e for e in await here.events() if e.kind == "VM_CREATED"]) > 2
+
+    await until(is_replaced)
+    events = await here.events()
+    died = next(at for at, each in enumerate(events) if each.reason == "TERMINATED")
+    made = max(at for at, each in enumerate(events) if each.kind == "VM_CREATING")
+    assert events[died].vm_id == victim
+    assert died < made
