@@ -1,7 +1,8 @@
 """How long the suite needs to bring N presets of M VMs up, and for one settled cycle of all.
 
 Runs the real services over real gRPC on loopback in one process, with the `simulated` cloud whose
-every call takes 100 ms, a dummy check and the SQLite store; prints one JSON object with --json.
+every call takes 100 ms, at most 200 of them at once, a dummy check and the SQLite store; prints one
+JSON object with --json.
 
     python bench/cycle.py --presets 100 --vms 5 [--json]
 """
@@ -45,6 +46,8 @@ from vmshepherd_kit.clock import SystemChance, SystemClock
 from vmshepherd_kit.config_file import Suite
 
 LATENCY_SECONDS = 0.1
+# The simulated cloud takes any number; the default for real ones is 50.
+PARALLEL_CALLS = 200
 STEADY_CYCLES = 5
 LOOPBACK = {"address": "127.0.0.1:0"}
 
@@ -125,7 +128,9 @@ async def suite_of(folder: Path) -> AsyncIterator[Running]:
         cloud = await enter(
             SimulatedCloud(options, provider="bench", suite=suite, clock=clock, chance=chance)
         )
-        provider = Provider.of("bench", "simulated", cloud, suite_id="bench", parallel_calls=50)
+        provider = Provider.of(
+            "bench", "simulated", cloud, suite_id="bench", parallel_calls=PARALLEL_CALLS
+        )
         iaas = await enter(
             iaas_service.server.serving(
                 [provider], parsed(iaas_service.config.Config, {"listen": LOOPBACK}), **common
@@ -168,7 +173,7 @@ async def converge(running: Running, *, presets: int, vms: int) -> None:
         if settled == presets:
             return
         # Looking is work for the same process: seldom enough not to be what is measured.
-        await asyncio.sleep(max(0.02, presets / 4000))
+        await asyncio.sleep(max(0.05, presets / 2000))
 
 
 async def cycle_all(running: Running) -> None:
