@@ -30,9 +30,11 @@ TIMED_SHUTDOWN: Final = "iaas_timed_shutdown"
 
 _PRESET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _DIGITS: Final = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
-# Metadata can be written by anybody in the project: a token near the end of its range would leave
-# no room above it.
-HIGHEST_TOKEN: Final = 2**62
+# The store's locks take floors below 2^61: a higher token could never be followed by a newer one.
+HIGHEST_TOKEN: Final = 2**61 - 1
+# Metadata can be written by anybody in the project: a token near the end of the range would leave
+# no room above it, and is no floor for anybody.
+HIGHEST_FLOOR: Final = 2**60
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 
 

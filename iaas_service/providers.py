@@ -42,7 +42,8 @@ class Reading:
         vms = sorted(((vm, mark) for vm, mark in read if mark), key=lambda pair: pair[0].vm_id)
         floors: dict[str, int] = {}
         for _, mark in vms:
-            floors[mark.preset] = max(floors.get(mark.preset, 0), mark.fencing_token)
+            if mark.fencing_token <= marker.HIGHEST_FLOOR:
+                floors[mark.preset] = max(floors.get(mark.preset, 0), mark.fencing_token)
         return cls(
             vms=vms,
             complete=listing.complete,

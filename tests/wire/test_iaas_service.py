@@ -246,7 +246,7 @@ async def test_nothing_is_touched_without_reason_evidence_and_time(
     assert desk.lives(vm)
 
 
-@pytest.mark.parametrize("token", [None, 0, -1, 2**63 - 1])
+@pytest.mark.parametrize("token", [None, 0, -1, 2**61, 2**63 - 1])
 async def test_nothing_is_touched_without_a_sound_token(desk: Desk, token: int | None) -> None:
     vm = await desk.vm()
     assert isinstance(await desk.terminate(vm, fencing_token=token), BadRequest)
@@ -300,6 +300,18 @@ async def test_the_tokens_on_the_vms_bring_the_floors_back_after_a_restart(desk:
         listing = await fresh.listing()
         assert dict(listing.token_floors) == {"web": 9}
         assert reason(await fresh.terminate(vm, fencing_token=8)) == "STALE_FENCING_TOKEN"
+
+
+async def test_a_forged_token_on_a_vm_bars_nobody_from_its_preset(desk: Desk) -> None:
+    vm = await desk.vm(token=9)
+    forged = await desk.vm(token=2**60 + 1)
+    restarted = simulated(desk.clock)
+    restarted.world = desk.world
+    async with serving(restarted, desk.world, desk.clock) as fresh:
+        listing = await fresh.listing()
+        assert {each.vm_id for each in listing.vms} == {vm.vm_id, forged.vm_id}
+        assert dict(listing.token_floors) == {"web": 9}
+        assert await fresh.terminate(vm, fencing_token=10) is True
 
 
 async def test_terminating_what_is_gone_is_ok_and_did_not_exist(desk: Desk) -> None:

@@ -61,7 +61,7 @@ def test_a_marker_that_lacks_a_part_is_none(key: str) -> None:
         (marker.TOKEN, "1.0"),
         (marker.TOKEN, "1_0"),
         (marker.TOKEN, "٣"),
-        (marker.TOKEN, str(2**62 + 1)),
+        (marker.TOKEN, str(2**61)),
         (marker.TOKEN, "9" * 400),
         (marker.PRESET, ""),
         (marker.PRESET, "../etc"),
