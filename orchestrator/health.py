@@ -53,7 +53,8 @@ def judge(vm: Vm, seen: Observation) -> Judged:
         return _judged(vm, status, f"{reason}: {words}" if words else reason, memory)
     if vm.state is VmState.PENDING:
         return _judged(vm, VmStatus.PENDING, "booting", memory)
-    memory = replace(memory, first_running=memory.first_running or seen.now)
+    if memory.first_running is None:
+        memory = replace(memory, first_running=seen.now)
     memory = remember_probe(memory, seen.probes.get(vm.vm_id, SILENCE), seen.spec, seen.now)
     return _running(vm, memory, seen)
 
@@ -100,6 +101,8 @@ def forget_failures(memory: VmMemory) -> VmMemory:
 
 def _passed(memory: VmMemory, check: Check) -> VmMemory:
     passes = min(memory.passes + 1, check.rise)
+    if memory.passes == passes and memory.was_healthy and not memory.failures:
+        return memory  # as in most cycles of most VMs
     if passes >= check.rise or memory.failures == 0:
         return replace(
             memory,

@@ -200,17 +200,21 @@ class _Calls:
     provider: str
     tokens: Tokens
     clock: Clock
+    # What the last listing showed: a VM that has not changed is not read anew.
+    listed: dict[str, tuple[vm_pb2.Vm, Vm]] = field(default_factory=dict)
 
     async def list(self, presets: Sequence[PresetName]) -> Sequence[Listing | ShepherdError]:
         first, stale = await self._first_page()
         wanted = set(presets)
         vms: dict[PresetName, list[Vm]] = {name: [] for name in wanted}
+        listed: dict[str, tuple[vm_pb2.Vm, Vm]] = {}
         page = first
         while True:
             for message in page.vms:
                 name = PresetName(message.marker.preset)
                 if name in wanted:
-                    vms[name].append(vm(message))
+                    listed[message.vm_id] = known = self._known(message)
+                    vms[name].append(known[1])
             if not page.next_page_token:
                 break
             page = await dial.ask(
@@ -220,10 +224,21 @@ class _Calls:
                 ),
                 deadline=LIST_DEADLINE,
             )
+        self.listed.clear()
+        self.listed.update(listed)
         return [
             stale.get(name) or Listing(tuple(vms[name]), first.complete, first.incomplete_reason)
             for name in presets
         ]
+
+    def _known(self, message: vm_pb2.Vm) -> tuple[vm_pb2.Vm, Vm]:
+        known = self.listed.get(message.vm_id)
+        if known is not None and known[0] == message:
+            return known
+        # A copy: the message itself would keep its whole page in memory.
+        copy = vm_pb2.Vm()
+        copy.CopyFrom(message)
+        return copy, vm(message)
 
     async def _first_page(
         self,
