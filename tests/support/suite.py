@@ -39,7 +39,7 @@ from vmshepherd.runtime.v1.event_pb2 import Event
 from vmshepherd_kit import dial, serve, settings
 from vmshepherd_kit.clock import SeededChance, SystemChance, SystemClock
 from vmshepherd_kit.config_file import Suite
-from vmshepherd_kit.errors import NotFound
+from vmshepherd_kit.errors import NotFound, Unavailable
 
 LOOPBACK = serve.Listen(address="127.0.0.1:0")
 QUICK = {"driver": "fake", "fall": 1, "rise": 1, "min_failing_time": 0}
@@ -132,7 +132,7 @@ class Replica:
             nonlocal seen
             try:
                 seen = await self.preset(name)
-            except NotFound:
+            except (NotFound, Unavailable):
                 return False
             return is_so(seen)
 
@@ -189,13 +189,20 @@ class Place:
         born = record.vm.create_time - timedelta(hours=1)
         self.world.change(record, replace(record.vm, create_time=born))
 
-    async def replica(self, *, is_deaf: bool = False, **config: Any) -> Replica:
-        """A replica that manages what is declared; a deaf one is not told of changes of VMs."""
+    async def replica(
+        self, *, is_deaf: bool = False, is_blind: bool = False, **config: Any
+    ) -> Replica:
+        """A replica that manages what is declared.
+
+        A deaf one is not told of changes of VMs, a blind one of presets.
+        """
         stack = AsyncExitStack()
         await self.stack.enter_async_context(stack)
         gates = {name: Gate() for name in ("preset", "runtime", "iaas", "health")}
         if is_deaf:
             gates["iaas"].hold("WatchVms")
+        if is_blind:
+            gates["preset"].hold("WatchPresets")
         mounts = {
             "runtime": RuntimeServicer(self.store, clock=SystemClock(), chance=SystemChance()),
             "iaas": self.iaas,
@@ -229,7 +236,7 @@ class Place:
         replica = Replica(gates, OrchestratorServiceStub(channel), running, stack)
 
         async def is_synced() -> bool:
-            return bool(replica.parts.cycles.presets.is_synced)
+            return is_blind or bool(replica.parts.cycles.presets.is_synced)
 
         await until(is_synced)
         return replica

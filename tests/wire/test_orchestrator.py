@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -54,6 +55,15 @@ async def test_an_unknown_preset_is_told_with_the_nearest_known(here: Place) -> 
         await replica.ask("PausePreset", preset="wbe", actor="anna")
     answer = await replica.ask("ReconcilePreset", presets=["wbe", "web"], wait=True)
     assert [result.status.code for result in answer.results] == [5, 0]
+
+
+async def test_presets_that_are_not_known_yet_are_not_said_to_be_unknown(here: Place) -> None:
+    here.declare(count=1)
+    replica = await here.replica(is_blind=True)
+    with pytest.raises(Unavailable, match="not every source has been read"):
+        await replica.ask("GetPreset", preset="web")
+    replica.gates["preset"].let_in()
+    await replica.becomes("web", lambda seen: seen.phase == STEADY)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +282,9 @@ async def test_the_state_of_the_suite_is_told_with_every_service_hanging(here: P
     assert answer.presets_by_phase == {"STEADY": 1}
     for gate in replica.gates.values():
         gate.cut()
-    answer = await replica.ask("GetInfo", deadline=8)
+    # Far sooner than any of them would be given up by itself.
+    async with asyncio.timeout(6):
+        answer = await replica.ask("GetInfo", deadline=60)
     assert [each.reachable for each in answer.backends] == [False] * 4
     assert all(each.error for each in answer.backends)
 

@@ -382,6 +382,24 @@ async def test_a_session_that_is_lost_is_replaced_and_managing_goes_on(here: Pla
     await replica.becomes("web", lambda seen: seen.vms_by_status == {"RUNNING": 3})
 
 
+async def test_a_cycle_that_runs_when_its_session_is_lost_is_cancelled(here: Place) -> None:
+    replica = await settled(here)
+    gate = replica.gates["iaas"]
+    gate.hold("ListVms")
+    before = gate.calls["ListVms"]
+    replica.parts.schedule.wake(["web"])
+
+    async def has_asked(times: int) -> bool:
+        return gate.calls["ListVms"] >= before + times
+
+    await until(lambda: has_asked(1))
+    await here.store.close_session(SessionId(replica.parts.cycles.authority.session_id))
+    # The first one still hangs: only because it was cancelled can there be another.
+    await until(lambda: has_asked(2))
+    gate.let_in()
+    await replica.settled()
+
+
 async def test_locks_and_writes_of_two_sessions_are_never_mixed(here: Place) -> None:
     replica = await settled(here)
     authority, client = replica.parts.cycles.authority, replica.parts.runtime

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.clients.runtime import Held
+from orchestrator.clients.runtime import Held, Wish
 from runtime_service.domain import SessionId
 from tests.support.shell import WEB, Store, authority, soon
 from vmshepherd_kit.errors import OutcomeUnknown, SessionLost, StaleFencingToken, Unavailable
@@ -105,13 +105,15 @@ async def test_a_lock_that_is_granted_to_a_former_session_is_nobodys() -> None:
     store = Store(clock)
     mine = authority(store, clock)
     async with mine.kept():
-        first = mine.session_id
+        first, granting = mine.session_id, store.try_lock
 
-        async def lose_the_session() -> None:
+        async def answer_late(wish: Wish) -> int | Held:
+            answer = await granting(wish)
             await store.store.close_session(SessionId(first))
             await clock.sleep(timedelta(seconds=6))
+            return answer
 
-        store.before["try_lock"] = lose_the_session
+        store.try_lock = answer_late  # type: ignore[method-assign]
         holding = asyncio.create_task(mine.hold(WEB))
         await clock.advance(timedelta(seconds=7))
         with pytest.raises(SessionLost):
