@@ -27,6 +27,8 @@ from vmshepherd_kit.serve import CannotListen, Served
 
 BEHIND: Final = ("runtime", "preset", "iaas", "health")
 FRONT: Final = "orchestrator"
+# The driver whose VMs end with its process.
+SIMULATED: Final = "simulated"
 
 Signals = asyncio.Queue[signal.Signals]
 
@@ -198,6 +200,13 @@ def _tell_beginning(configuration: Configuration, address: str) -> None:
 
 def _tell_end(configuration: Configuration) -> None:
     again = f"vmshepherd up -c {configuration.path}" if configuration.path else "vmshepherd up"
+    parsed = configuration.parse("iaas", services.settings_of("iaas"))
+    providers = parsed.model_dump()["providers"]
+    simulated = [name for name, each in providers.items() if each["driver"] == SIMULATED]
+    if simulated:
+        _tell(f"VMs of {', '.join(simulated)} were simulated in this process, and are gone.")
+    if len(simulated) == len(providers):
+        return
     _tell("Its VMs go on running.")
     _tell(f"To manage them again: {again}")
     _tell(f"To remove them: {again} --ephemeral, then Ctrl-C")

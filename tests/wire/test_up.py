@@ -289,3 +289,14 @@ async def test_a_second_interrupt_ends_the_suite_at_once(folder: Path) -> None:
         await suite.said("once more ends it at once")
         suite.process.send_signal(signal.SIGINT)
         assert await suite.process.wait() in {0, 130}
+
+
+async def test_vms_that_end_with_the_suite_are_not_said_to_go_on(folder: Path) -> None:
+    text = (folder / "suite.yaml").read_text()
+    (folder / "suite.yaml").write_text(
+        re.sub(r"  providers: .*", "  providers: {play: {driver: simulated}}", text)
+    )
+    async with running(folder, "-c", "suite.yaml") as suite:
+        assert await suite.end() == 0
+    assert "VMs of play were simulated in this process, and are gone." in suite.lines
+    assert not any("go on running" in line for line in suite.lines)
