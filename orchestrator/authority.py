@@ -16,6 +16,7 @@ from vmshepherd_kit import log
 from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import SessionLost, ShepherdError, StaleFencingToken
 
+from .beside import beside
 from .clients.runtime import Held, Runtime, Wish
 from .config import Session as Timing
 from .model import PresetName
@@ -63,15 +64,11 @@ class Authority:
 
         The block begins when the first attempt to open one is over, successful or not.
         """
-        task = asyncio.create_task(self._keep())
-        task.add_done_callback(_crashed)
         try:
-            await self._tried.wait()
-            yield
+            async with beside(self._keep, clock=self._clock):
+                await self._tried.wait()
+                yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
             await self._close()
 
     def tokens(self) -> Mapping[PresetName, int]:
@@ -183,8 +180,3 @@ class Authority:
             # Unreachable now: the session ends by itself.
             with suppress(ShepherdError):
                 await self._runtime.close_session(session_id, deadline=self._timing.rpc_timeout)
-
-
-def _crashed(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("session is not kept any more: restart this replica", error=repr(error))

@@ -6,13 +6,13 @@ and the session is closed, so that its locks are free at once.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 import grpc
 
@@ -20,7 +20,7 @@ from vmshepherd.orchestrator.v1.orchestrator_service_pb2 import DESCRIPTOR
 from vmshepherd.orchestrator.v1.orchestrator_service_pb2_grpc import (
     add_OrchestratorServiceServicer_to_server,
 )
-from vmshepherd_kit import dial, log, serve
+from vmshepherd_kit import dial, serve
 from vmshepherd_kit.clock import Chance, Clock
 from vmshepherd_kit.config_file import Suite
 from vmshepherd_kit.errors import Refused
@@ -29,6 +29,7 @@ from . import alarms
 from .act import Hands
 from .archive import Archive
 from .authority import Authority
+from .beside import beside
 from .board import Board
 from .clients.health import Health
 from .clients.iaas import ONCE, Iaas
@@ -42,8 +43,6 @@ from .journal import Journal
 from .overview import Overviews
 from .schedule import Schedule
 from .servicer import OrchestratorServicer, Parts
-
-_log = log.get("orchestrator")
 
 
 @asynccontextmanager
@@ -211,30 +210,16 @@ def _assembled(
     )
 
 
-@asynccontextmanager
-async def _background(parts: Parts) -> AsyncIterator[None]:
-    """Everything that runs beside the API; an end of any of them is a bug and ends the rest."""
-    cycles, clock = parts.cycles, parts.clock
-    jobs: list[Coroutine[None, None, None]] = [
-        cycles.presets.follow(parts.schedule.wake),
-        parts.schedule.serve(),
-        alarms.on_vms(cycles.hands.iaas, parts.schedule, clock=clock),
-        alarms.on_wishes(parts.runtime, parts.schedule, clock=clock),
-    ]
-    tasks = [asyncio.create_task(job) for job in jobs]
-    for task in tasks:
-        task.add_done_callback(_crashed)
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _crashed(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("a part of the orchestrator crashed: restart it", error=repr(error))
+def _background(parts: Parts) -> AbstractAsyncContextManager[None]:
+    """Everything that runs beside the API."""
+    cycles, schedule, clock = parts.cycles, parts.schedule, parts.clock
+    return beside(
+        partial(cycles.presets.follow, schedule.wake),
+        schedule.serve,
+        partial(alarms.on_vms, cycles.hands.iaas, schedule, clock=clock),
+        partial(alarms.on_wishes, parts.runtime, schedule, clock=clock),
+        clock=clock,
+    )
 
 
 def _mount(servicer: OrchestratorServicer) -> serve.Mount:
