@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 import grpc
 
 from vmshepherd_kit import deadlines
-from vmshepherd_kit.errors import ShepherdError, Unavailable
+from vmshepherd_kit.errors import OutcomeUnknown, ShepherdError, Unavailable
 from vmshepherd_kit.status import from_rpc_error
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
+# What gRPC says when time ran out and no server has said anything.
+_SILENCE: Final = "Deadline Exceeded"
 _DEADLINE: Final = timedelta(seconds=10)
 # What an answer needs on its way back to whoever asked us.
 _SLACK: Final = timedelta(milliseconds=20)
@@ -125,16 +127,24 @@ async def listen(
 
 
 def _error(failure: grpc.aio.AioRpcError, method: object) -> ShepherdError:
-    """What a failed call stands for; who is out of reach is named, in fewer words than gRPC's."""
+    """What a failed call stands for; who is out of reach or silent is named, in fewer words than
+    gRPC's.
+    """
     error = from_rpc_error(failure)
+    if isinstance(error, OutcomeUnknown) and error.message == _SILENCE:
+        return OutcomeUnknown(f"{_service(method)} gave no answer in time")
     if isinstance(error, Unavailable) and "last error: " in error.message:
-        path = getattr(method, "_method", b"").decode()
-        service = path.strip("/").partition("/")[0].rpartition(".")[2] or "the server"
+        service = _service(method)
         where, _, why = error.message.rpartition("last error: ")[2].rpartition(": ")
         address = where.partition("ipv4:")[2].partition(": ")[0]
         at = f" at {address}" if address else ""
         return Unavailable(f"{service} is out of reach{at}: {why}")
     return error
+
+
+def _service(method: object) -> str:
+    path = getattr(method, "_method", b"").decode()
+    return path.strip("/").partition("/")[0].rpartition(".")[2] or "the server"
 
 
 class _DefaultDeadline(grpc.aio.UnaryUnaryClientInterceptor):

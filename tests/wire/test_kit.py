@@ -312,7 +312,7 @@ async def test_a_call_without_a_deadline_gets_the_channels() -> None:
 
 async def test_a_calls_own_deadline_counts_before_the_channels() -> None:
     async with served([echo(_never)]) as channel, asyncio.timeout(8):
-        with pytest.raises(errors.OutcomeUnknown):
+        with pytest.raises(errors.OutcomeUnknown, match="Echo gave no answer in time"):
             await dial.ask(once(channel), StringValue(), deadline=SHORT)
 
 
