@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -32,6 +33,7 @@ _WEIGHTS: Final = {"info": "dim", "warning": "yellow", "error": "red"}
 # Names that no preset can have.
 _TROUBLE: Final = ""
 _FAULT: Final = "fault:"
+_NUMBER: Final = re.compile(r"\d+")
 # Lines that the table needs beside its rows.
 _FRAME: Final = 9
 
@@ -101,9 +103,12 @@ class Lines:
         """Say what differs from the last time."""
         now = {preset.name: f"{preset.name}: {_sentence(preset)}" for preset in answer.presets}
         now |= {f"{_FAULT} {e.message}": e.message for e in answer.source_errors}
+        news = {preset.name: _news(preset) for preset in answer.presets}
         for name, sentence in now.items():
-            if self._last.get(name) != sentence:
+            new = news.get(name, sentence)
+            if self._last.get(name) != new:
                 self._say(sentence)
+            now[name] = new
         for name in self._last.keys() - now.keys() - {_TROUBLE}:
             fault = name.removeprefix(f"{_FAULT} ")
             self._say(f"{name}: gone" if fault == name else f"no longer so: {fault}")
@@ -164,11 +169,19 @@ def screen_for(console: Console, clock: Clock) -> LiveTable | Lines:
 
 
 def _sentence(preset: PresetView) -> str:
+    why = tables.why(preset)
+    return f"{_state(preset)}: {why}" if why else _state(preset)
+
+
+def _state(preset: PresetView) -> str:
     others = tables.others(preset)
     beside = "" if others == NOTHING else f", {others}"
-    why = tables.why(preset)
-    told = f"{tables.phase(preset)}, {tables.running(preset)} of {preset.count} run{beside}"
-    return f"{told}: {why}" if why else told
+    return f"{tables.phase(preset)}, {tables.running(preset)} of {preset.count} run{beside}"
+
+
+def _news(preset: PresetView) -> str:
+    """What is worth a line when it differs: reasons count seconds down, and that is not."""
+    return _state(preset) + _NUMBER.sub("", tables.why(preset))
 
 
 def _line(event: Event) -> Text:

@@ -63,6 +63,15 @@ def test_a_preset_is_told_once_for_each_change(lines: live.Lines, paper: Paper) 
     assert paper.lines() == ["web: converging, 2 of 3 run", "cache: steady, 3 of 3 run"]
 
 
+def test_a_reason_that_counts_seconds_down_is_told_once(lines: live.Lines, paper: Paper) -> None:
+    for left in (9, 8, 7):
+        lines.show(presets(preset("web", 1, why=f"creating waits {left} s: no room")))
+    assert len(paper.lines()) == 1
+    lines.show(presets(preset("web", 1, why="creating waits 7 s: no such image")))
+    lines.show(presets(preset("web", 2, why="creating waits 6 s: no such image")))
+    assert len(paper.lines()) == 2
+
+
 def test_a_preset_that_is_gone_and_a_source_that_fails_are_told(
     lines: live.Lines, paper: Paper
 ) -> None:
