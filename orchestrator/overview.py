@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -48,7 +49,7 @@ class Overviews:
         self._orphans_until = timedelta(0)
 
     async def all(self) -> list[Overview]:
-        """Every preset that is declared or was, in order of names."""
+        """Every preset that is declared, or was and has VMs still, in order of names."""
         names = self._presets.names()
         found = {name: shown for name in names if (shown := self._here(name))}
         missing = [name for name in names if name not in found]
@@ -58,7 +59,7 @@ class Overviews:
             found.setdefault(name, self._from_record(name, record))
         for name in self._presets.removed():
             found.setdefault(name, self._gone(name))
-        return [found[name] for name in sorted(found)]
+        return [found[name] for name in sorted(found) if not _is_over(found[name])]
 
     async def get(self, name: str) -> Overview:
         """One preset.  NotFound, naming the nearest known; Unavailable before all are known."""
@@ -118,7 +119,7 @@ class Overviews:
     def _from_record(self, name: PresetName, record: record_pb2.PresetRecord) -> Overview:
         declared = self._presets.get(name)
         if declared is None and self._presets.is_synced:
-            return self._removed(name, record.vm_views)
+            return self._removed(name, record)
         view = record.view if record.HasField("view") else view_pb2.PresetView(name=name)
         if declared is not None:
             # Written when the preset changed last; its text is known here, and may be newer.
@@ -126,17 +127,28 @@ class Overviews:
         return Overview(view, list(record.vm_views))
 
     def _gone(self, name: PresetName) -> Overview:
-        return self._here(name) or self._removed(name, [])
+        return self._here(name) or self._removed(name, record_pb2.PresetRecord())
 
-    def _removed(self, name: PresetName, vms: Iterable[view_pb2.VmView]) -> Overview:
+    def _removed(self, name: PresetName, record: record_pb2.PresetRecord) -> Overview:
         condition = view_pb2.Condition(
             code="PRESET_REMOVED",
             message="removed from its source: its VMs run on unmanaged, shown as last seen",
         )
+        statuses = [view_pb2.VmStatus.Name(vm.status) for vm in record.vm_views]
         view = view_pb2.PresetView(
-            name=name, phase=view_pb2.PRESET_PHASE_REMOVED, conditions=[condition]
+            name=name,
+            phase=view_pb2.PRESET_PHASE_REMOVED,
+            conditions=[condition],
+            vms_by_status=Counter(each.removeprefix("VM_STATUS_") for each in statuses),
+            open_intents=len(record.intents),
         )
-        return Overview(view, list(vms))
+        return Overview(view, list(record.vm_views))
+
+
+def _is_over(shown: Overview) -> bool:
+    """Whether it is a removed preset of which nothing is left that anybody could look after."""
+    is_removed = shown.preset.phase == view_pb2.PRESET_PHASE_REMOVED
+    return is_removed and not shown.vms and not shown.preset.open_intents
 
 
 def _record(value: bytes) -> record_pb2.PresetRecord:

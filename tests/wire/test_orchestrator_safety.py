@@ -339,6 +339,22 @@ async def test_tokens_that_a_store_lost_are_outgrown(here: Place) -> None:
     await replica.becomes("web", lambda seen: seen.vms_by_status == {"RUNNING": 3})
 
 
+async def test_a_removed_preset_is_listed_with_its_vms_and_no_more_once_it_has_none(
+    here: Place,
+) -> None:
+    replica = await settled(here)
+    here.declare("empty", count=0)
+    await replica.settled("empty")
+    for name in ("empty", "web"):
+        here.remove(name)
+        await replica.becomes(name, lambda seen: seen.phase == view.PRESET_PHASE_REMOVED)
+    # One that was there when they went, and one that only finds their records.
+    for each in (replica, await here.replica()):
+        [listed] = (await each.ask("ListPresets")).presets
+        assert listed.name == "web"
+        assert dict(listed.vms_by_status) == {"RUNNING": 2}
+
+
 async def test_nothing_grows_with_vms_and_presets_that_come_and_go(here: Place) -> None:
     replica = await settled(here, **CHECKED)
     cycles, sizes = replica.parts.cycles, list[Sequence[int]]()
