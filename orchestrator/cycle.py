@@ -292,7 +292,10 @@ def _phase(
         return Phase.PAUSED
     if plan.steps:
         return Phase.CONVERGING
-    if any(each.code not in _ON_THE_WAY for each in refusals):
+    # The breaker opens for all presets at once; those whose own VMs serve want nothing from it.
+    is_served = plan.is_settled and all(each.is_ready for each in plan.judged)
+    harmless = _ON_THE_WAY | ({"BREAKER_OPEN"} if is_served else set())
+    if any(each.code not in harmless for each in refusals):
         return Phase.BLOCKED
     return Phase.STEADY if plan.is_settled else Phase.CONVERGING
 

@@ -339,6 +339,21 @@ async def test_tokens_that_a_store_lost_are_outgrown(here: Place) -> None:
     await replica.becomes("web", lambda seen: seen.vms_by_status == {"RUNNING": 3})
 
 
+async def test_a_preset_that_serves_is_steady_while_the_breaker_of_all_is_open(
+    here: Place,
+) -> None:
+    replica = await settled(here, **CHECKED)
+    here.declare("sick", count=5, **CHECKED)
+    await replica.settled("sick")
+    for vm in await replica.vms("sick"):
+        here.prober.sick |= set(vm.addresses)
+    await replica.look("sick")
+    seen = (await replica.look("sick", "web"))["web"]
+    assert [each.code for each in seen.conditions] == ["BREAKER_OPEN"]
+    assert seen.phase == view.PRESET_PHASE_STEADY
+    assert (await replica.preset("sick")).phase == view.PRESET_PHASE_BLOCKED
+
+
 async def test_a_removed_preset_is_listed_with_its_vms_and_no_more_once_it_has_none(
     here: Place,
 ) -> None:
