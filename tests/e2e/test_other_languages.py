@@ -46,7 +46,7 @@ OWN_SERVICES = {
 def go_bin(pytestconfig: pytest.Config) -> Path:
     """Where programs in Go are put; skips aloud where there is no Go."""
     if shutil.which("go") is None:
-        pytest.skip("Go is missing: apt-get install golang-go, or https://go.dev/dl")
+        pytest.skip("Go is missing: apt-get install golang-go")
     assert pytestconfig.cache is not None
     return pytestconfig.cache.mkdir("go-programs")
 
