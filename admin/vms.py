@@ -45,7 +45,7 @@ def explain(asking: Asking, vm_id: str) -> None:
     if answer.HasField("vm"):
         printing.print_facts(tables.vm_facts(answer.vm, now))
     else:
-        printing.print_lines([f"{vm_id} is gone; this is what is remembered of it."])
+        printing.print_lines([f"{vm_id} is not seen any more; this is what is remembered of it."])
     printing.print_heading("NEXT")
     printing.print_lines([_next(answer)])
     printing.print_lines(f"why not more: {tables.condition(c, now)}" for c in answer.conditions)

@@ -57,6 +57,8 @@ def setup(level: str = "info", fmt: Format = "auto", *, clock: Clock | None = No
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # It tells of every change beneath what it watches: a log file there would feed itself.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    # It tells of the loop that it found at nearly every call.
+    logging.getLogger("grpc").setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),

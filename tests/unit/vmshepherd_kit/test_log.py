@@ -53,6 +53,14 @@ def test_what_is_below_the_level_is_not_written(written: Read) -> None:
     assert written() == ""
 
 
+def test_the_details_of_grpc_do_not_drown_our_own(written: Read) -> None:
+    log.setup("debug", "json")
+    logging.getLogger("grpc._cython.cygrpc").debug("loaded the running loop")
+    log.get("cycle").debug("cycle begins")
+    (line,) = written().splitlines()
+    assert json.loads(line)["event"] == "cycle begins"
+
+
 @pytest.mark.parametrize("fmt", ["json", "console", "logfmt"])
 def test_a_field_named_like_a_secret_is_hidden(fmt: log.Format, written: Read) -> None:
     log.setup("info", fmt)
