@@ -64,6 +64,8 @@ _KILL_PATIENCE: Final = timedelta(seconds=5)
 _ROOT_PATIENCE: Final = timedelta(seconds=2)
 _POLL: Final = timedelta(milliseconds=5)
 _THREADS: Final = 8
+# So many VMs that keep a listing from being whole are named.
+_REASONS: Final = 3
 
 _log = log.get("iaas.process")
 
@@ -127,7 +129,7 @@ class ProcessCloud:
         return Listing(
             vms=[vm for vm in vms if marker.read(vm.metadata, self._suite_id)],
             complete=not (unclear := self._unclear()),
-            incomplete_reason="; ".join(unclear.values()),
+            incomplete_reason=_told(list(unclear.values())),
         )
 
     async def get(self, vm_ids: Sequence[VmId]) -> Sequence[Vm | ShepherdError]:
@@ -370,6 +372,12 @@ def _doing(machine: Machine, what: VmState) -> Iterator[None]:
         yield
     finally:
         machine.doing = None
+
+
+def _told(reasons: Sequence[str]) -> str:
+    """The first reasons; the others are counted."""
+    more = len(reasons) - _REASONS
+    return "; ".join([*reasons[:_REASONS], *([f"and {more} more VMs"] if more > 0 else [])])
 
 
 def _no_such(vm_id: VmId) -> NotFound:

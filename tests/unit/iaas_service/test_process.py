@@ -638,3 +638,19 @@ async def test_a_vm_whose_folder_is_gone_is_no_matter_once_it_has_ended(tmp_path
 
         await eventually(is_whole)
         assert isinstance((await cloud.get([vm.vm_id]))[0], NotFound)
+
+
+async def test_of_many_vms_that_cannot_be_shown_a_few_are_named(tmp_path: Path) -> None:
+    async with cloud_in(tmp_path, flavors={"small": SLEEPER}) as former:
+        vms = await asyncio.gather(*(former.create(an_order()) for _ in range(5)))
+    paths = [tmp_path / "vms" / vm.vm_id / "vm.json" for vm in vms]
+    facts = [path.read_text() for path in paths]
+    for path in paths:
+        path.write_text("{")
+    async with sleepers(tmp_path) as cloud:
+        reason = (await cloud.list()).incomplete_reason
+        assert sum(vm.vm_id in reason for vm in vms) == 3
+        assert reason.endswith("and 2 more VMs")
+        for path, text in zip(paths, facts, strict=True):
+            path.write_text(text)
+        assert (await cloud.list()).complete
