@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -32,13 +33,16 @@ _EPILOG = (
     "10 steps found by `preset plan --detailed-exitcode`; 130 interrupted."
 )
 
+# What writing to a full disk, or to a device that fails, ends with.
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+
 # Boxes and colours for people; plain lines for pipes, and for `--help` in a hurry.
 app = typer.Typer(
     name="vmshepherd",
     help="Keeps groups of virtual machines as declared.",
     epilog=_EPILOG,
     invoke_without_command=True,
-    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    rich_markup_mode="rich" if sys.stdout and sys.stdout.isatty() else None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -172,4 +176,14 @@ def main() -> None:
         sys.exit(Exit.INTERRUPTED)
     except BrokenPipeError:
         # `vmshepherd events | head`: the reader has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
+    except OSError as e:
+        if e.errno not in _UNWRITABLE or e.filename:
+            raise
+        _write_no_more()
+        sys.exit(f"the output cannot be written: {e.strerror}")
+
+
+def _write_no_more() -> None:
+    """Let what is still to be flushed go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

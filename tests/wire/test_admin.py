@@ -450,6 +450,25 @@ async def test_following_ends_quietly_when_its_reader_does(address: str) -> None
     assert err == b""
 
 
+@pytest.mark.parametrize(
+    ("where", "code", "said"),
+    [
+        ("> /dev/full", 1, b"the output cannot be written: No space left on device\n"),
+        (">&-", 0, b""),
+    ],
+)
+async def test_an_output_that_cannot_be_written_is_told_in_a_sentence(
+    address: str, where: str, code: int, said: bytes
+) -> None:
+    process = await asyncio.create_subprocess_shell(
+        f"{sys.executable} -m admin preset list {where}",
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "VMSHEPHERD_ADDRESS": address},
+    )
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (code, said)
+
+
 async def test_info_shows_services_that_do_not_answer_and_a_refused_configuration(
     vmshepherd: Command,
 ) -> None:
