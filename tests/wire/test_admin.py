@@ -402,7 +402,7 @@ async def test_a_termination_finds_the_preset_by_itself_and_names_the_person(
 
 async def test_a_vm_that_is_gone_is_explained_from_its_events(vmshepherd: Command) -> None:
     ran = await vmshepherd("vm", "explain", "vm-0")
-    assert "vm-0 is gone" in ran.out
+    assert "vm-0 is not seen any more" in ran.out
     assert "terminate, unhealthy: refused 3 times" in ran.out
     assert "made 1" in ran.out
 
