@@ -89,7 +89,7 @@ class HttpOptions(AddressOptions):
     )
     read_timeout: Timeout = Field(
         default=timedelta(seconds=1),
-        description="From then to the end of the headers, or of the body where it is judged; with TLS.",
+        description="From then to the end of the headers, or of a body that is judged; with TLS.",
         json_schema_extra={"default": 1},
     )
 
