@@ -22,7 +22,7 @@ from vmshepherd_kit.errors import (
     ShepherdError,
     StaleFencingToken,
 )
-from vmshepherd_kit.stamps import to_timestamp
+from vmshepherd_kit.stamps import to_timestamp_if
 
 from .authority import Authority
 from .clients.iaas import Iaas
@@ -157,7 +157,7 @@ async def _terminate(step: Terminate, order: Order, hands: Hands) -> Outcome:
         vm_id=step.vm.vm_id,
         preset=order.preset,
         fencing_token=order.fencing_token,
-        create_time=to_timestamp(created) if created else None,
+        create_time=to_timestamp_if(created),
         reason=_REASONS[step.reason],
         evidence=step.evidence,
         force=step.force,

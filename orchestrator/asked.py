@@ -12,7 +12,7 @@ from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as pb
 from vmshepherd.orchestrator.v1 import view_pb2
 from vmshepherd_kit import pages
 from vmshepherd_kit.errors import BadRequest, Refused, Violation
-from vmshepherd_kit.stamps import from_duration, to_timestamp
+from vmshepherd_kit.stamps import from_duration, to_timestamp, to_timestamp_if
 
 Row = TypeVar("Row")
 
@@ -87,7 +87,7 @@ def pause(request: pb.PausePresetRequest, *, now: datetime) -> view_pb2.Pause:
         actor=actor(request.actor),
         reason=short(request.reason, "reason", LONGEST_REASON),
         since_time=to_timestamp(now),
-        until_time=to_timestamp(until) if until else None,
+        until_time=to_timestamp_if(until),
     )
 
 

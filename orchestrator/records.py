@@ -9,12 +9,11 @@ from datetime import datetime
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from vmshepherd.orchestrator.v1 import record_pb2 as pb
 from vmshepherd.orchestrator.v1 import view_pb2
 from vmshepherd_kit.errors import Refused
-from vmshepherd_kit.stamps import from_timestamp, to_timestamp
+from vmshepherd_kit.stamps import from_timestamp, to_timestamp_if
 
 from .model import (
     Backoff,
@@ -67,13 +66,13 @@ def memory_record(memory: Memory, *, fencing_token: int) -> pb.PresetRecord:
         intents=[_intent_message(intent) for intent in memory.intents],
         vms=[_vm_message(vm_id, vm) for vm_id, vm in sorted(memory.vms.items())],
         create_failures=backoff.failures,
-        create_backoff_until_time=_stamp(backoff.until),
+        create_backoff_until_time=to_timestamp_if(backoff.until),
         create_error=backoff.message,
         create_error_reason=backoff.reason,
         create_error_spec_hash=backoff.spec_hash,
         next_slot=memory.next_slot,
         accepted_count=memory.accepted_count,
-        breaker_open_time=_stamp(memory.breaker_since),
+        breaker_open_time=to_timestamp_if(memory.breaker_since),
     )
 
 
@@ -139,7 +138,7 @@ def _intent_message(intent: Intent) -> pb.Intent:
         request_id=intent.request_id,
         spec_hash=intent.spec_hash,
         phase=_PHASES[intent.phase],
-        sent_time=_stamp(intent.sent_at),
+        sent_time=to_timestamp_if(intent.sent_at),
         attempts=intent.attempts,
         vm_id=intent.vm_id or "",
         name=intent.name,
@@ -163,15 +162,15 @@ def _intent(message: pb.Intent) -> Intent:
 def _vm_message(vm_id: VmId, memory: VmMemory) -> pb.VmMemory:
     return pb.VmMemory(
         vm_id=vm_id,
-        first_seen_time=_stamp(memory.first_seen),
-        first_running_time=_stamp(memory.first_running),
+        first_seen_time=to_timestamp_if(memory.first_seen),
+        first_running_time=to_timestamp_if(memory.first_running),
         failures=memory.failures,
-        failing_since_time=_stamp(memory.failing_since),
+        failing_since_time=to_timestamp_if(memory.failing_since),
         passes=memory.passes,
         was_healthy=memory.was_healthy,
         is_unhealthy=memory.is_unhealthy,
-        terminating_time=_stamp(memory.terminating_since),
-        terminate_failed_time=_stamp(memory.terminate_failed_at),
+        terminating_time=to_timestamp_if(memory.terminating_since),
+        terminate_failed_time=to_timestamp_if(memory.terminate_failed_at),
         boot_failure_counted=memory.boot_failure_counted,
     )
 
@@ -189,7 +188,3 @@ def _vm(message: pb.VmMemory, now: datetime) -> VmMemory:
         terminate_failed_at=from_timestamp(message.terminate_failed_time),
         boot_failure_counted=message.boot_failure_counted,
     )
-
-
-def _stamp(moment: datetime | None) -> Timestamp | None:
-    return None if moment is None else to_timestamp(moment)

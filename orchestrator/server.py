@@ -11,7 +11,6 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import partial
 
 import grpc
@@ -73,30 +72,12 @@ async def running(
         yield Running(server, parts)
 
 
-class Running:
+class Running(serve.Around):
     """A running orchestrator: its server, and the settings that it takes while it runs."""
 
     def __init__(self, server: serve.Server, parts: Parts) -> None:
-        self._server = server
+        super().__init__(server)
         self._parts = parts
-
-    @property
-    def address(self) -> str:
-        """Where the admin API listens, as host:port."""
-        return self._server.address
-
-    @property
-    def port(self) -> int:
-        """The port of that address."""
-        return self._server.port
-
-    async def drain(self, grace: timedelta) -> None:
-        """End the admin API politely; managing ends with the block."""
-        await self._server.drain(grace)
-
-    async def wait(self) -> None:
-        """Wait until the server has ended."""
-        await self._server.wait()
 
     async def reload(self, config: Config) -> None:
         """Let new settings take force.  Refused as a whole when one of them needs a restart."""

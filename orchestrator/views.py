@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from vmshepherd.orchestrator.v1 import view_pb2 as pb
-from vmshepherd_kit.stamps import to_duration, to_timestamp
+from vmshepherd_kit.stamps import to_duration, to_timestamp, to_timestamp_if
 
 from .board import Condition, Phase, Shown
 from .clients.presets import Declared
@@ -29,8 +26,8 @@ def preset_view(name: PresetName, declared: Declared | None, shown: Shown | None
         conditions=[condition(each) for each in shown.conditions],
         owner=shown.holder,
         fencing_token=shown.fencing_token,
-        last_cycle_time=_stamp(shown.ended),
-        next_cycle_time=_stamp(shown.next_look),
+        last_cycle_time=to_timestamp_if(shown.ended),
+        next_cycle_time=to_timestamp_if(shown.next_look),
         last_cycle_duration=None if shown.lasted is None else to_duration(shown.lasted),
         provider=shown.provider,
         open_intents=len(shown.plan.memory.intents) if shown.plan else 0,
@@ -125,8 +122,8 @@ def _pause(pause: Pause) -> pb.Pause:
         processes=sorted(_number(pb.Process, "PROCESS", each) for each in pause.processes),
         actor=pause.actor,
         reason=pause.reason,
-        since_time=_stamp(pause.since),
-        until_time=_stamp(pause.until),
+        since_time=to_timestamp_if(pause.since),
+        until_time=to_timestamp_if(pause.until),
     )
 
 
@@ -143,15 +140,15 @@ def _vm(name: PresetName, judged: Judged, shown: Shown, spec_hash: str) -> pb.Vm
         cloud_state=vm.cloud_state,
         addresses=vm.addresses,
         provider=vm.provider,
-        create_time=_stamp(vm.created),
-        since_time=_stamp(since[1] if since else None),
+        create_time=to_timestamp_if(vm.created),
+        since_time=to_timestamp_if(since[1] if since else None),
         image=vm.image,
         flavor=vm.flavor,
         zone=vm.zone,
         last_verdict=verdict,
         last_probe_message=message,
         failures=memory.failures,
-        timed_shutdown_time=_stamp(vm.shutdown_at),
+        timed_shutdown_time=to_timestamp_if(vm.shutdown_at),
         protected=vm.protected,
         outdated=bool(spec_hash) and vm.spec_hash != spec_hash,
         request_id=vm.request_id,
@@ -161,10 +158,6 @@ def _vm(name: PresetName, judged: Judged, shown: Shown, spec_hash: str) -> pb.Vm
 
 def _counts(statuses: Iterable[VmStatus]) -> dict[str, int]:
     return dict(sorted(Counter(status.name for status in statuses).items()))
-
-
-def _stamp(moment: datetime | None) -> Timestamp | None:
-    return None if moment is None else to_timestamp(moment)
 
 
 def _number(enum: Any, prefix: str, member: Phase | Process | VmStatus) -> Any:

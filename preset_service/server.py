@@ -56,31 +56,13 @@ async def running(
             await server.drain(_GRACE)
 
 
-class Running:
+class Running(serve.Around):
     """A running service: its server, and the settings that it takes while it runs."""
 
     def __init__(self, server: serve.Server, stock: Stock, listen: serve.Listen) -> None:
-        self._server = server
+        super().__init__(server)
         self._stock = stock
         self._listen = listen
-
-    @property
-    def address(self) -> str:
-        """Where it listens, as host:port."""
-        return self._server.address
-
-    @property
-    def port(self) -> int:
-        """The port of that address."""
-        return self._server.port
-
-    async def drain(self, grace: timedelta) -> None:
-        """End the server politely; the sources are left with the block."""
-        await self._server.drain(grace)
-
-    async def wait(self) -> None:
-        """Wait until the server has ended."""
-        await self._server.wait()
 
     async def reload(self, config: Config) -> None:
         """Take other sources and defaults; refused as a whole when one of them is wrong."""

@@ -155,6 +155,31 @@ class Server:
         await self._server.wait_for_termination()
 
 
+class Around:
+    """Something around a server that ends with it: what takes new settings derives from this."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as host:port."""
+        return self._server.address
+
+    @property
+    def port(self) -> int:
+        """The port of that address."""
+        return self._server.port
+
+    async def drain(self, grace: timedelta) -> None:
+        """End the server politely; what is around it ends with its own block."""
+        await self._server.drain(grace)
+
+    async def wait(self) -> None:
+        """Wait until the server has ended."""
+        await self._server.wait()
+
+
 @asynccontextmanager
 async def running(
     mounts: Sequence[Mount],

@@ -29,6 +29,11 @@ def to_timestamp(moment: datetime) -> TimestampMessage:
     return Timestamp(seconds=seconds, nanos=rest // _MICROSECOND * 1000)
 
 
+def to_timestamp_if(moment: datetime | None) -> TimestampMessage | None:
+    """The same of a moment that there may not be: None leaves a field unset."""
+    return None if moment is None else to_timestamp(moment)
+
+
 def from_timestamp(stamp: TimestampMessage | None) -> datetime | None:
     """The moment in UTC, to the microsecond; None when it was never set."""
     if stamp is None or (stamp.seconds == 0 and stamp.nanos == 0):
