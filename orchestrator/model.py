@@ -43,6 +43,7 @@ class VmStatus(Enum):
     TERMINATED = auto()
     ERROR = auto()
     UNKNOWN = auto()
+    KEPT = auto()
 
 
 class Verdict(Enum):
@@ -64,7 +65,7 @@ class Process(Enum):
 
 
 class Reason(Enum):
-    """Why a VM is destroyed."""
+    """Why a VM is replaced or destroyed."""
 
     DEAD = auto()
     UNHEALTHY = auto()
@@ -72,6 +73,26 @@ class Reason(Enum):
     SURPLUS = auto()
     TIMED_SHUTDOWN = auto()
     OPERATOR = auto()
+    OUTDATED = auto()
+    MAX_LIFETIME = auto()
+    STOPPED = auto()
+    STUDY_OVER = auto()
+    PRESET_REMOVED = auto()
+
+
+class Replace(Enum):
+    """What becomes of VMs that were made of another spec than the declared one."""
+
+    ROLLING = auto()
+    ON_FAILURE = auto()
+    NEVER = auto()
+
+
+class Method(Enum):
+    """How a VM is repaired without replacing it."""
+
+    REBOOT = auto()
+    REBUILD = auto()
 
 
 class IntentPhase(Enum):
@@ -101,10 +122,27 @@ class Policy:
     startup_grace: timedelta = timedelta(seconds=120)
     boot_timeout: timedelta = timedelta(minutes=10)
     max_deletions_per_cycle: int | None = None
+    max_deletions_per_window: int | None = None
+    deletion_window: timedelta = timedelta(minutes=10)
     shutdown_notice: timedelta = timedelta(minutes=10)
+    max_lifetime: timedelta | None = None
     breaker_count: int = 3
     breaker_percent: int = 34
+    breaker_window: timedelta = timedelta(minutes=10)
+    longest_backoff: timedelta = timedelta(minutes=10)
+    suspend_after: int = 5
+    reboots: int = 0
+    rebuilds: int = 0
+    keep_failed: int = 0
+    keep_failed_time: timedelta = timedelta(hours=24)
+    replace: Replace = Replace.ON_FAILURE
+    canary: int = 1
+    min_healthy_time: timedelta = timedelta(seconds=30)
+    batch_pause: timedelta = timedelta(0)
+    removal_grace: timedelta = timedelta(hours=24)
     oldest_leaves_first: bool = False
+    stopped_are_replaced: bool = False
+    deleted_on_removal: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +153,10 @@ class Spec:
     count: int
     spec_hash: str
     managed: bool = True
+    # Alternatives, the preferred first; empty where there is nothing to choose.
+    images: tuple[str, ...] = ()
+    flavors: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
     check: Check | None = None
     policy: Policy = field(default_factory=Policy)
 
@@ -155,14 +197,18 @@ class Fleet:
 
     failing: int = 0
     probed: int = 0
+    breaker_count: int = 5
+    breaker_percent: int = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cloud:
-    """What a provider promises about creates."""
+    """What a provider promises about creates, and what it can do to a VM."""
 
     idempotent: bool = True
     horizon: timedelta = timedelta(0)
+    methods: frozenset[Method] = frozenset()
+    has_console: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +243,25 @@ class Wishes:
     pause: Pause | None = None
     terminations: tuple[TerminationWish, ...] = ()
     approved_count: int | None = None
+    protections: frozenset[VmId] = frozenset()
+    resumes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """A preset that its source does not declare any more. `held_back` says why it must wait."""
+
+    since: datetime
+    held_back: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """What a VM is made of and where, as far as there is a choice; "" is what is declared."""
+
+    image: str = ""
+    flavor: str = ""
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +275,7 @@ class Intent:
     sent_at: datetime | None = None
     attempts: int = 0
     vm_id: VmId | None = None
+    placement: Placement = Placement()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +292,14 @@ class VmMemory:
     terminating_since: datetime | None = None
     terminate_failed_at: datetime | None = None
     boot_failure_counted: bool = False
+    ready_since: datetime | None = None
+    was_proved: bool = False
+    reboots: int = 0
+    rebuilds: int = 0
+    repaired_at: datetime | None = None
+    kept_since: datetime | None = None
+    first_image: str = ""
+    first_flavor: str = ""
 
     @property
     def is_terminating(self) -> bool:
@@ -251,6 +325,35 @@ class Backoff:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shortage:
+    """Placements that the cloud refused; "" stands for any."""
+
+    placement: Placement
+    until: datetime
+    reason: str
+    message: str = ""
+    failures: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """A VM that we destroyed."""
+
+    at: datetime
+    for_health: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """The replacement of all outdated VMs, as far as it came."""
+
+    spec_hash: str
+    proved_at: datetime | None = None
+    stopped_at: datetime | None = None
+    stop_message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """All that must not be forgotten about a preset between two cycles."""
 
@@ -260,6 +363,11 @@ class Memory:
     next_slot: int = 0
     accepted_count: int | None = None
     breaker_since: datetime | None = None
+    shortages: tuple[Shortage, ...] = ()
+    deletions: tuple[Deletion, ...] = ()
+    rollout: Rollout | None = None
+    suspended_since: datetime | None = None
+    resumes_seen: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +386,7 @@ class Observation:
     wishes: Wishes = field(default_factory=Wishes)
     fleet: Fleet = field(default_factory=Fleet)
     cloud: Cloud = field(default_factory=Cloud)
+    removal: Removal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +398,8 @@ class Judged:
     reason: str
     memory: VmMemory
     is_ready: bool = False
+    is_outdated: bool = False
+    leaves_for: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +421,25 @@ class Terminate:
     force: bool = False
 
 
-Step = Create | Terminate
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """Restart this VM or make it anew in its place, on this evidence."""
+
+    vm: Vm
+    method: Method
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """Keep this failed VM for study instead of destroying it for this reason."""
+
+    vm: Vm
+    reason: Reason
+    evidence: str
+
+
+Step = Create | Terminate | Repair | Keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +469,16 @@ class Plan:
     def terminations(self) -> tuple[Terminate, ...]:
         """The steps that destroy VMs."""
         return tuple(step for step in self.steps if isinstance(step, Terminate))
+
+    @property
+    def repairs(self) -> tuple[Repair, ...]:
+        """The steps that repair VMs in their places."""
+        return tuple(step for step in self.steps if isinstance(step, Repair))
+
+    @property
+    def keeps(self) -> tuple[Keep, ...]:
+        """The steps that only set VMs aside."""
+        return tuple(step for step in self.steps if isinstance(step, Keep))
 
 
 class Fate(Enum):
