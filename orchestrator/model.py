@@ -348,7 +348,6 @@ class Rollout:
     """The replacement of all outdated VMs, as far as it came."""
 
     spec_hash: str
-    proved_at: datetime | None = None
     stopped_at: datetime | None = None
     stop_message: str = ""
 

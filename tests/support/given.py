@@ -34,13 +34,21 @@ UNHEALTHY = Probe(Verdict.UNHEALTHY, "connection refused")
 UNKNOWN = Probe(Verdict.UNKNOWN, "no descriptor left")
 
 # What is remembered of a VM that has long served well, and of one that is condemned.
-SERVING = VmMemory(first_seen=LONG_AGO, first_running=LONG_AGO, passes=2, was_healthy=True)
+SERVING = VmMemory(
+    first_seen=LONG_AGO,
+    first_running=LONG_AGO,
+    passes=2,
+    was_healthy=True,
+    ready_since=LONG_AGO,
+    was_proved=True,
+)
 CONDEMNED = replace(
     SERVING,
     failures=3,
     failing_since=NOW - timedelta(minutes=5),
     passes=0,
     is_unhealthy=True,
+    ready_since=None,
 )
 
 

@@ -1,0 +1,67 @@
+"""Pure: the classes of failed creates: what the first one costs, whether another placement may help,
+and how people are told.
+
+The class is the reason of the error that the iaas_service gave; what is not known here waits
+shortly and tries the same again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+
+
+class Scope(Enum):
+    """What is left out after a failure, so that the rest may be tried at once."""
+
+    NOTHING = auto()
+    FLAVOR_IN_ZONE = auto()
+    FLAVOR = auto()
+    IMAGE_AND_FLAVOR = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class FailureClass:
+    """One class of failed creates."""
+
+    first_wait: timedelta
+    scope: Scope
+    words: str
+
+
+_BAD_SPEC = FailureClass(
+    timedelta(seconds=30), Scope.IMAGE_AND_FLAVOR, "the cloud does not take the spec"
+)
+_AUTH = FailureClass(
+    timedelta(seconds=30), Scope.NOTHING, "the credentials of the provider do not allow it"
+)
+_OTHER = FailureClass(timedelta(seconds=1), Scope.NOTHING, "it failed")
+
+CLASSES: Mapping[str, FailureClass] = {
+    "QUOTA_EXCEEDED": FailureClass(
+        timedelta(seconds=15), Scope.FLAVOR, "the quota is used up"
+    ),
+    "NO_CAPACITY": FailureClass(
+        timedelta(seconds=15), Scope.FLAVOR_IN_ZONE, "the cloud has no room"
+    ),
+    "THROTTLED": FailureClass(
+        timedelta(seconds=5), Scope.NOTHING, "the cloud asks for fewer calls"
+    ),
+    "INVALID_ARGUMENT": _BAD_SPEC,
+    "NOT_FOUND": _BAD_SPEC,
+    "PERMISSION_DENIED": _AUTH,
+    "UNAUTHENTICATED": _AUTH,
+    "UNAVAILABLE": FailureClass(
+        timedelta(seconds=1), Scope.NOTHING, "the cloud cannot be reached"
+    ),
+    "BOOT_FAILED": FailureClass(
+        timedelta(seconds=1), Scope.NOTHING, "VMs fail right after their birth"
+    ),
+}
+
+
+def class_of(reason: str) -> FailureClass:
+    """The class of a failure."""
+    return CLASSES.get(reason, _OTHER)

@@ -1,0 +1,121 @@
+"""Pure: of what and where the next VMs are made, where a preset leaves a choice.
+
+Images and flavors in the declared order, zones so that the VMs are spread evenly. What the cloud
+just refused is left out for a while, as widely as the class of the refusal says; each refusal in a
+row doubles the while. Nothing is ever destroyed for the sake of balance.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from .failures import Scope, class_of
+from .model import Fate, Outcome, Placement, Refusal, Shortage, Spec
+from .stock import Stock
+
+
+def choose(number: int, stock: Stock) -> tuple[tuple[Placement, ...], tuple[Refusal, ...]]:
+    """Placements for so many VMs; fewer when the cloud has none at present, and why."""
+    spec, now = stock.seen.spec, stock.seen.now
+    load = Counter(each.vm.zone for each in stock.alive)
+    load.update(intent.placement.zone for intent in stock.open_intents)
+    chosen = list[Placement]()
+    for _ in range(number):
+        found = next(_free(spec, load, stock.memory.shortages, now), None)
+        if found is None:
+            return tuple(chosen), (_nowhere(stock.memory.shortages, now),)
+        load[found.zone] += 1
+        chosen.append(found)
+    return tuple(chosen), ()
+
+
+def after(
+    shortages: tuple[Shortage, ...], creates: Sequence[Outcome], spec: Spec, now: datetime
+) -> tuple[Shortage, ...]:
+    """What is short once these creates were tried."""
+    for outcome in creates:
+        placement = outcome.step.intent.placement
+        if outcome.fate is Fate.DONE:
+            shortages = tuple(each for each in shortages if not _covers(each.placement, placement))
+        elif outcome.fate is Fate.FAILED:
+            shortages = _with(shortages, outcome, placement, spec, now)
+    return shortages
+
+
+def is_choice_left(shortages: Iterable[Shortage], spec: Spec, now: datetime) -> bool:
+    """Whether a VM may be made somewhere at once."""
+    return next(_free(spec, Counter(), tuple(shortages), now), None) is not None
+
+
+def has_choice(spec: Spec) -> bool:
+    """Whether the preset leaves a choice at all."""
+    return bool(spec.images or spec.flavors or spec.zones)
+
+
+def _free(
+    spec: Spec, load: Counter[str], shortages: Sequence[Shortage], now: datetime
+) -> Iterator[Placement]:
+    short = [each.placement for each in shortages if now < each.until]
+    zones = sorted(spec.zones or ("",), key=lambda zone: load[zone])
+    for image in spec.images or ("",):
+        for flavor in spec.flavors or ("",):
+            for zone in zones:
+                placement = Placement(image=image, flavor=flavor, zone=zone)
+                if not any(_covers(each, placement) for each in short):
+                    yield placement
+
+
+def _covers(short: Placement, placement: Placement) -> bool:
+    """Whether a shortage, in which "" is any, is about this placement."""
+    return (
+        short.image in {"", placement.image}
+        and short.flavor in {"", placement.flavor}
+        and short.zone in {"", placement.zone}
+    )
+
+
+def _with(
+    shortages: tuple[Shortage, ...],
+    outcome: Outcome,
+    placement: Placement,
+    spec: Spec,
+    now: datetime,
+) -> tuple[Shortage, ...]:
+    kind = class_of(outcome.reason)
+    if kind.scope is Scope.NOTHING or not has_choice(spec):
+        return shortages
+    about = _widened(placement, kind.scope)
+    known = next((each for each in shortages if each.placement == about), None)
+    if known is not None and now < known.until:
+        return shortages  # a second refusal of the same batch tells nothing new
+    failures = known.failures + 1 if known else 1
+    wait = max(kind.first_wait * 2 ** min(failures - 1, 20), outcome.retry_after or timedelta(0))
+    fresh = Shortage(
+        placement=about,
+        until=now + min(wait, spec.policy.longest_backoff),
+        reason=outcome.reason,
+        message=outcome.message,
+        failures=failures,
+    )
+    return (*(each for each in shortages if each is not known), fresh)
+
+
+def _widened(placement: Placement, scope: Scope) -> Placement:
+    if scope is Scope.FLAVOR_IN_ZONE:
+        return replace(placement, image="")
+    if scope is Scope.FLAVOR:
+        return replace(placement, image="", zone="")
+    return replace(placement, zone="")
+
+
+def _nowhere(shortages: Iterable[Shortage], now: datetime) -> Refusal:
+    soonest = min((each for each in shortages if now < each.until), key=lambda each: each.until)
+    wait = (soonest.until - now).total_seconds()
+    message = (
+        f"no image, flavor and zone of the preset is to be had; in {wait:.0f} s it is tried again: "
+        f"{class_of(soonest.reason).words}: {soonest.message}"
+    )
+    return Refusal("NO_PLACEMENT", message)
