@@ -6,7 +6,7 @@ copy as it is: presets never vanish because somebody could not be reached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -24,11 +24,16 @@ from vmshepherd_kit import dial, log, stamps
 from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import ResumeTokenTooOld, ShepherdError
 
-from ..model import Check, Policy, PresetName, Spec
+from ..model import Check, Policy, PresetName, Replace, Spec
 
 RETRY_AFTER = timedelta(seconds=1)
 
 _POLICY_FIELDS = {field.name for field in fields(Policy)}
+_REPLACE = {
+    preset_pb2.REPLACE_ROLLING: Replace.ROLLING,
+    preset_pb2.REPLACE_ON_FAILURE: Replace.ON_FAILURE,
+    preset_pb2.REPLACE_NEVER: Replace.NEVER,
+}
 
 _log = log.get("presets")
 
@@ -133,16 +138,43 @@ def declared(message: preset_pb2.Preset) -> Declared:
     )
 
 
+def policy(message: preset_pb2.Policy) -> Policy:
+    """The policy, with its defaults for what is not set; numbers and times have the same names on
+    both sides, and a choice that this version does not know is the default one.
+    """
+    given: dict[str, Any] = {
+        field.name: stamps.from_duration(value) if isinstance(value, Duration) else value
+        for field, value in message.ListFields()
+        if field.name in _POLICY_FIELDS
+    }
+    choices = {
+        "replace": _REPLACE.get(message.replace, Policy().replace),
+        "oldest_leaves_first": message.scale_in_order == preset_pb2.SCALE_IN_ORDER_OLDEST,
+        "stopped_are_replaced": message.on_stopped == preset_pb2.ON_STOPPED_REPLACE,
+        "deleted_on_removal": message.on_remove == preset_pb2.ON_REMOVE_DELETE,
+    }
+    return Policy(**{**given, **choices})
+
+
 def _spec(message: preset_pb2.Preset) -> Spec:
     spec = message.spec
+    zones = spec.network.availability_zones
     return Spec(
         name=PresetName(message.name),
         count=spec.count,
         spec_hash=message.spec_hash,
         managed=not spec.unmanaged,
+        images=_choice(spec.image, spec.fallback_images),
+        flavors=_choice(spec.flavor, spec.fallback_flavors),
+        zones=tuple(zones) if len(zones) > 1 else (),
         check=_check(spec.healthcheck) if spec.HasField("healthcheck") else None,
-        policy=_policy(spec.policy),
+        policy=policy(spec.policy),
     )
+
+
+def _choice(first: str, others: Sequence[str]) -> tuple[str, ...]:
+    """All alternatives, or none where there is nothing to choose."""
+    return (first, *others) if others else ()
 
 
 def _check(message: preset_pb2.HealthCheck) -> Check:
@@ -158,26 +190,12 @@ def _check(message: preset_pb2.HealthCheck) -> Check:
     )
 
 
-def _policy(message: preset_pb2.Policy) -> Policy:
-    """The policy, with its defaults for what is not set; the names are the same on both sides."""
-    given: dict[str, Any] = {
-        field.name: value for field, value in message.ListFields() if field.name in _POLICY_FIELDS
-    }
-    times = {
-        name: stamps.from_duration(value)
-        for name, value in given.items()
-        if isinstance(value, Duration)
-    }
-    oldest = message.scale_in_order == preset_pb2.SCALE_IN_ORDER_OLDEST
-    return Policy(**{**given, **times}, oldest_leaves_first=oldest)
-
-
 def _vm_spec(spec: preset_pb2.PresetSpec) -> vm_pb2.VmSpec:
     return vm_pb2.VmSpec(
         flavor=spec.flavor,
         image=spec.image,
         security_groups=spec.network.security_groups,
-        availability_zone=spec.network.availability_zone,
+        availability_zone=_only_zone(spec.network),
         networks=[
             vm_pb2.NetworkAttachment(network=each.network, subnet=each.subnet)
             for each in spec.network.attachments
@@ -187,6 +205,12 @@ def _vm_spec(spec: preset_pb2.PresetSpec) -> vm_pb2.VmSpec:
         key_name=spec.key_name,
         options=spec.iaas_options if spec.HasField("iaas_options") else None,
     )
+
+
+def _only_zone(network: preset_pb2.Network) -> str:
+    """The zone of every VM; "" where the cloud chooses, or where each create has one of several."""
+    zones = network.availability_zones
+    return zones[0] if len(zones) == 1 else network.availability_zone
 
 
 def _check_message(spec: preset_pb2.PresetSpec) -> health_service_pb2.Check | None:

@@ -3,11 +3,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
-from orchestrator.clients.presets import Presets, declared
-from orchestrator.model import Check, Policy, PresetName
+import pytest
+
+from orchestrator.clients.presets import Presets, declared, policy
+from orchestrator.model import Check, Policy, PresetName, Replace
 from tests.support.shell import WEB
 from vmshepherd.preset.v1 import preset_pb2
 from vmshepherd.preset.v1 import preset_service_pb2 as pb
@@ -188,3 +191,70 @@ def test_what_a_preset_says_is_taken_over_zeros_included() -> None:
     assert found.spec.check == Check(fall=1, min_failing_time=timedelta(0), observe_only=True)
     assert not found.spec.managed
     assert found.interval == timedelta(seconds=7)
+
+
+def test_every_field_of_a_policy_can_be_declared() -> None:
+    day = stamps.to_duration(timedelta(days=1))
+    plain: dict[str, Any] = {
+        field.name: day if field.message_type else 7
+        for field in preset_pb2.Policy.DESCRIPTOR.fields
+        if not field.enum_type
+    }
+    message = preset_pb2.Policy(
+        **plain,
+        replace=preset_pb2.REPLACE_ROLLING,
+        scale_in_order=preset_pb2.SCALE_IN_ORDER_OLDEST,
+        on_stopped=preset_pb2.ON_STOPPED_REPLACE,
+        on_remove=preset_pb2.ON_REMOVE_DELETE,
+    )
+    found, default = policy(message), Policy()
+    unsaid = [each.name for each in fields(Policy) if _same(found, default, each.name)]
+    assert unsaid == ["keep_failed_time", "removal_grace"]  # a day is their default
+    assert (found.reboots, found.batch_pause) == (7, timedelta(days=1))
+    assert found.replace is Replace.ROLLING
+
+
+def _same(found: Policy, default: Policy, name: str) -> bool:
+    return bool(getattr(found, name) == getattr(default, name))
+
+
+@pytest.mark.parametrize("number", [0, 99])
+def test_a_choice_that_is_not_told_or_not_known_is_the_harmless_one(number: Any) -> None:
+    message = preset_pb2.Policy(
+        replace=number, on_stopped=number, on_remove=number, scale_in_order=number
+    )
+    assert policy(message) == Policy()
+
+
+def test_fallbacks_follow_what_they_stand_in_for() -> None:
+    spec = preset_pb2.PresetSpec(
+        image="debian-13", fallback_images=["debian-12"], flavor="small", fallback_flavors=["s2"]
+    )
+    found = declared(preset_pb2.Preset(name="web", spec=spec))
+    assert found.spec is not None
+    assert found.spec.images == ("debian-13", "debian-12")
+    assert found.spec.flavors == ("small", "s2")
+
+
+def test_where_nothing_is_to_be_chosen_there_is_no_choice() -> None:
+    spec = preset_pb2.PresetSpec(image="debian-13", flavor="small")
+    spec.network.availability_zone = "az1"
+    found = declared(preset_pb2.Preset(name="web", spec=spec))
+    assert found.spec is not None
+    assert found.vm_spec is not None
+    assert (found.spec.images, found.spec.flavors, found.spec.zones) == ((), (), ())
+    assert found.vm_spec.availability_zone == "az1"
+
+
+@pytest.mark.parametrize(
+    ("zones", "choice", "only"), [(["az1"], (), "az1"), (["az1", "az2"], ("az1", "az2"), "")]
+)
+def test_one_zone_is_everybodys_and_several_are_a_choice(
+    zones: list[str], choice: tuple[str, ...], only: str
+) -> None:
+    spec = preset_pb2.PresetSpec()
+    spec.network.availability_zones.extend(zones)
+    found = declared(preset_pb2.Preset(name="web", spec=spec))
+    assert found.spec is not None
+    assert found.vm_spec is not None
+    assert (found.spec.zones, found.vm_spec.availability_zone) == (choice, only)
