@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -11,7 +13,14 @@ from google.protobuf.struct_pb2 import Struct
 
 from preset_service import domain
 from preset_service.book import Source
-from preset_service.domain import OnRemove, Removed, ScaleInOrder, Severity
+from preset_service.domain import (
+    OnRemove,
+    OnStopped,
+    Removed,
+    Replace,
+    ScaleInOrder,
+    Severity,
+)
 from preset_service.feed import Batch
 from vmshepherd.preset.v1 import preset_pb2 as pb
 from vmshepherd.preset.v1 import preset_service_pb2 as service_pb
@@ -25,15 +34,17 @@ _SEVERITY: Final = {
     Severity.WARNING: pb.SEVERITY_WARNING,
     Severity.ERROR: pb.SEVERITY_ERROR,
 }
-_SCALE_IN_ORDER: Final = {
-    None: pb.SCALE_IN_ORDER_UNSPECIFIED,
+# Texts of the domain, all of them different, to numbers of the contract.
+_CHOICES: Final[Mapping[StrEnum, int]] = {
     ScaleInOrder.NEWEST: pb.SCALE_IN_ORDER_NEWEST,
     ScaleInOrder.OLDEST: pb.SCALE_IN_ORDER_OLDEST,
-}
-_ON_REMOVE: Final = {
-    None: pb.ON_REMOVE_UNSPECIFIED,
     OnRemove.KEEP: pb.ON_REMOVE_KEEP,
     OnRemove.DELETE: pb.ON_REMOVE_DELETE,
+    Replace.ROLLING: pb.REPLACE_ROLLING,
+    Replace.ON_FAILURE: pb.REPLACE_ON_FAILURE,
+    Replace.NEVER: pb.REPLACE_NEVER,
+    OnStopped.PARK: pb.ON_STOPPED_PARK,
+    OnStopped.REPLACE: pb.ON_STOPPED_REPLACE,
 }
 
 
@@ -72,6 +83,8 @@ def spec(value: domain.PresetSpec) -> pb.PresetSpec:
         policy=_policy(value.policy),
         panel_links=value.panel_links,
         iaas_options=_struct(value.iaas_options),
+        fallback_flavors=value.fallback_flavors,
+        fallback_images=value.fallback_images,
     )
 
 
@@ -145,6 +158,7 @@ def _network(value: domain.Network) -> pb.Network:
         attachments=[
             pb.Attachment(network=each.network, subnet=each.subnet) for each in value.attachments
         ],
+        availability_zones=value.availability_zones,
     )
 
 
@@ -160,18 +174,15 @@ def _healthcheck(value: domain.HealthCheck) -> pb.HealthCheck:
 
 
 def _policy(value: domain.Policy) -> pb.Policy:
-    return pb.Policy(
-        max_surge=value.max_surge,
-        max_unavailable=value.max_unavailable,
-        startup_grace=_duration(value.startup_grace),
-        boot_timeout=_duration(value.boot_timeout),
-        max_deletions_per_cycle=value.max_deletions_per_cycle,
-        shutdown_notice=_duration(value.shutdown_notice),
-        breaker_count=value.breaker_count,
-        breaker_percent=value.breaker_percent,
-        scale_in_order=_SCALE_IN_ORDER[value.scale_in_order],
-        on_remove=_ON_REMOVE[value.on_remove],
-    )
+    """What is set, by the names that are the same on both sides; the rest stays absent."""
+    given = {field.name: getattr(value, field.name) for field in fields(value)}
+    return pb.Policy(**{name: _limit(each) for name, each in given.items() if each is not None})
+
+
+def _limit(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return stamps.to_duration(value)
+    return _CHOICES[value] if isinstance(value, StrEnum) else value
 
 
 def _duration(value: timedelta | None) -> Duration | None:

@@ -18,6 +18,7 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MAX_TEXT_BYTES: Final = 256 * 1024
 MAX_USER_DATA_BYTES: Final = 64 * 1024
 MAX_COUNT: Final = 10_000
+MAX_CHOICES: Final = 10
 
 
 class Severity(StrEnum):
@@ -52,6 +53,21 @@ class OnRemove(StrEnum):
     DELETE = "delete"
 
 
+class Replace(StrEnum):
+    """What becomes of VMs that were made of another spec."""
+
+    ROLLING = "rolling"
+    ON_FAILURE = "on_failure"
+    NEVER = "never"
+
+
+class OnStopped(StrEnum):
+    """What a VM is that somebody stopped."""
+
+    PARK = "park"
+    REPLACE = "replace"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
     """One network interface."""
@@ -62,11 +78,13 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """Where VMs are attached, in order."""
+    """Where VMs are attached, in order: in one zone, or spread over several."""
 
     security_groups: tuple[str, ...] = ()
     availability_zone: str = ""
     attachments: tuple[Attachment, ...] = ()
+    availability_zones: tuple[str, ...] = ()
+    """Two at least, and `availability_zone` is empty; or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +113,22 @@ class Policy:
     breaker_percent: int | None = None
     scale_in_order: ScaleInOrder | None = None
     on_remove: OnRemove | None = None
+    replace: Replace | None = None
+    canary: int | None = None
+    min_healthy_time: timedelta | None = None
+    batch_pause: timedelta | None = None
+    reboots: int | None = None
+    rebuilds: int | None = None
+    keep_failed: int | None = None
+    keep_failed_time: timedelta | None = None
+    max_lifetime: timedelta | None = None
+    suspend_after: int | None = None
+    on_stopped: OnStopped | None = None
+    removal_grace: timedelta | None = None
+    max_deletions_per_window: int | None = None
+    deletion_window: timedelta | None = None
+    breaker_window: timedelta | None = None
+    longest_backoff: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +151,8 @@ class PresetSpec:
     policy: Policy = Policy()
     panel_links: Mapping[str, str] = field(default_factory=dict)
     iaas_options: Mapping[str, Any] = field(default_factory=dict)
+    fallback_flavors: tuple[str, ...] = ()
+    fallback_images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

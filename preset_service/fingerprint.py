@@ -5,6 +5,7 @@ fields that shape a VM: image, flavor, user_data, key_name, network, meta_tags, 
 provider.  Fields that are empty are left out, so that a field added later changes no hash of
 presets that do not use it; security groups are a set, so they are sorted; whole numbers are
 written without a fraction.  Count, check, policy and links are no part of it: they never roll VMs.
+Nor are fallbacks and the zones of a spread: a VM that is where there was room is as declared.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """A preset's keys laid over the configuration's defaults, as values of the domain.
 
 Pure.  Options are merged recursively, but only beneath the same driver or provider: another
-driver's options would mean nothing.  Names of VmShepherd 1.6 become those of today.
+driver's options would mean nothing.  Everything else is merged key by key, whatever the driver.
+Names of VmShepherd 1.6 become those of today.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -23,15 +24,15 @@ def health(own: HealthKeys, defaults: HealthKeys) -> HealthCheck | None:
     driver = mine or default
     if driver is None:
         return None
-    base = defaults if default == driver else HealthKeys()
+    base = defaults.driver_options() if default in {driver, None} else {}
     mine_min, mine_observe = _patience(own)
-    base_min, base_observe = _patience(base)
+    base_min, base_observe = _patience(defaults)
     observe = mine_observe if mine_observe is not None else base_observe
     return HealthCheck(
         driver=driver,
-        options=_merged(base.driver_options(), own.driver_options()),
-        fall=own.fall if own.fall is not None else base.fall,
-        rise=own.rise if own.rise is not None else base.rise,
+        options=_merged(base, own.driver_options()),
+        fall=own.fall if own.fall is not None else defaults.fall,
+        rise=own.rise if own.rise is not None else defaults.rise,
         min_failing_time=mine_min if mine_min is not None else base_min,
         observe_only=bool(observe),
     )
@@ -51,15 +52,23 @@ def policy(own: PolicyKeys, defaults: PolicyKeys) -> Policy:
 
 
 def network(keys: NetworkKeys) -> Network:
-    """Networks first, then subnets, each in its order."""
+    """Networks first, then subnets, each in its order; one zone is no spread."""
+    zones = keys.availability_zone
     return Network(
         security_groups=keys.security_groups,
-        availability_zone=keys.availability_zone,
+        availability_zone=zones[0] if len(zones) == 1 else "",
+        availability_zones=zones if len(zones) > 1 else (),
         attachments=tuple(
             Attachment(network=each.network, subnet=each.subnet)
             for each in (*keys.networks, *keys.subnets)
         ),
     )
+
+
+def preferred(choices: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The first choice ("" for none), and those to fall back on."""
+    first, *others = choices or ("",)
+    return first, tuple(others)
 
 
 def _health_driver(keys: HealthKeys) -> str | None:

@@ -7,13 +7,13 @@ are only to be checked; `config` has the defaults checked by the same rules.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from preset_service import credentials, merging
-from preset_service.domain import MAX_TEXT_BYTES, NAME, Finding, PresetSpec
+from preset_service import contradictions, credentials, merging
+from preset_service.domain import MAX_TEXT_BYTES, NAME, Finding, PresetSpec, Severity
 from preset_service.port import Reference
 from preset_service.schema import Defaults, OpenKeys, PresetKeys
 from vmshepherd_kit import settings, strict_yaml
@@ -42,6 +42,7 @@ class Draft:
     """Complete but for the user data."""
     user_data: str | Reference = field(repr=False)
     user_data_line: int
+    warnings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,15 +92,13 @@ def unreadable(problem: str, *, file: str) -> Rejected:
 
 
 def _rejected(unusable: Unusable, file: str, name: str | None) -> Rejected:
-    findings = sorted(unusable.findings, key=lambda finding: finding.line)[:_MOST_FINDINGS]
-    return Rejected(
-        file=file,
-        name=name,
-        findings=tuple(
-            Finding(message=each.message, file=file, line=each.line, key=each.key)
-            for each in findings
-        ),
-    )
+    return Rejected(file=file, name=name, findings=_placed(unusable.findings, file))
+
+
+def _placed(findings: Iterable[Finding], file: str) -> tuple[Finding, ...]:
+    """The first of them, in order of their lines."""
+    ordered = sorted(findings, key=lambda finding: finding.line)[:_MOST_FINDINGS]
+    return tuple(replace(each, file=file) for each in ordered)
 
 
 def _document(content: bytes) -> strict_yaml.Document:
@@ -124,10 +123,8 @@ def _draft(document: strict_yaml.Document, file: str, defaults: Defaults) -> Dra
         found.append(_finding(document, ("name",), no_name))
     if keys.count is None and not keys.unmanaged:
         found.append(_finding(document, ("count",), "is required"))
-    if (spec.policy.max_surge, spec.policy.max_unavailable) == (0, 0):
-        stuck = "max_surge and max_unavailable are both 0: nothing could ever be replaced"
-        found.append(_finding(document, ("policy",), stuck))
-    if found or name is None:
+    found += [_at_its_line(document, each) for each in contradictions.found_in(spec, keys.policy)]
+    if name is None or any(each.severity is Severity.ERROR for each in found):
         raise Unusable(found)
     return Draft(
         file=file,
@@ -136,6 +133,7 @@ def _draft(document: strict_yaml.Document, file: str, defaults: Defaults) -> Dra
         spec=spec,
         user_data=_user_data(keys, file),
         user_data_line=document.line_of(("userdata",)),
+        warnings=_placed(found, file),
     )
 
 
@@ -150,11 +148,13 @@ def _keys(document: strict_yaml.Document) -> PresetKeys:
 
 def _spec(keys: PresetKeys, defaults: Defaults) -> PresetSpec:
     provider, iaas_options = merging.provider(keys.iaas, defaults.iaas)
+    flavor, fallback_flavors = merging.preferred(keys.flavor)
+    image, fallback_images = merging.preferred(keys.image)
     return PresetSpec(
         count=keys.count or 0,
         provider=provider,
-        flavor=keys.flavor,
-        image=keys.image,
+        flavor=flavor,
+        image=image,
         network=merging.network(keys.network),
         meta_tags=keys.meta_tags,
         key_name=keys.key_name,
@@ -166,6 +166,8 @@ def _spec(keys: PresetKeys, defaults: Defaults) -> PresetSpec:
         policy=merging.policy(keys.policy, defaults.policy),
         panel_links=keys.panel_links,
         iaas_options=iaas_options,
+        fallback_flavors=fallback_flavors,
+        fallback_images=fallback_images,
     )
 
 
@@ -202,6 +204,11 @@ def _finding(
         line=document.line_of(_written(document.value, path)),
         key=".".join(str(part) for part in path),
     )
+
+
+def _at_its_line(document: strict_yaml.Document, finding: Finding) -> Finding:
+    path = _written(document.value, tuple(finding.key.split(".")))
+    return replace(finding, line=document.line_of(path))
 
 
 def _written(value: Any, path: Path) -> Path:

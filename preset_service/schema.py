@@ -7,6 +7,7 @@ they always did.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -14,7 +15,16 @@ from typing import Annotated, Any, Final
 
 from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, model_validator
 
-from preset_service.domain import MAX_COUNT, MAX_USER_DATA_BYTES, NAME, OnRemove, ScaleInOrder
+from preset_service.domain import (
+    MAX_CHOICES,
+    MAX_COUNT,
+    MAX_USER_DATA_BYTES,
+    NAME,
+    OnRemove,
+    OnStopped,
+    Replace,
+    ScaleInOrder,
+)
 from vmshepherd_kit import settings
 from vmshepherd_kit.settings import Duration, Settings
 
@@ -22,6 +32,7 @@ _LINK_SCHEMES: Final = ("http://", "https://", "ssh://")
 # What the suite itself writes beside them begins so.
 _MARKER_PREFIXES: Final = ("vmshepherd.", "vmshepherd_", "vmshepherd:", "vmshepherd-")
 OFF: Final = timedelta(seconds=-1)
+_CENTURY: Final = "36500d"
 
 
 def _text(value: object) -> str:
@@ -50,6 +61,26 @@ def _user_data(value: object) -> str:
 
 def _one_or_many(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
+
+
+def _choice(value: object) -> str:
+    if not (text := _text(value)):
+        raise ValueError("must not be empty: remove it, or name one")
+    return text
+
+
+def _in_order(value: object) -> object:
+    """One text, or a list whose first entry is preferred; "" is none."""
+    if not isinstance(value, list | tuple):
+        return [] if value == "" else [value]
+    if not 1 <= len(value) <= MAX_CHOICES:
+        raise ValueError(
+            f"must be one text or a list of 1 to {MAX_CHOICES}: {len(value)} stand here"
+        )
+    for second, each in enumerate(value):
+        if (first := value.index(each)) < second:
+            raise ValueError(f"entries {first + 1} and {second + 1} are the same: remove one")
+    return value
 
 
 def _tags(value: object) -> object:
@@ -97,10 +128,35 @@ Text = Annotated[str, BeforeValidator(_text)]
 Name = Annotated[str, BeforeValidator(_name)]
 Flag = Annotated[bool, Field(strict=True)]
 Options = dict[str, Any]
+Choices = Annotated[
+    tuple[Annotated[str, BeforeValidator(_choice)], ...], BeforeValidator(_in_order)
+]
 
 
-def _between(lowest: int, highest: int) -> Any:
-    return Field(strict=True, ge=lowest, le=highest)
+def _between(lowest: int, highest: int) -> BeforeValidator:
+    """A whole number of that range, and nothing like it."""
+
+    def checked(value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest:
+            return value
+        raise ValueError(f"must be a whole number from {lowest} to {highest}, without quotes")
+
+    return BeforeValidator(checked)
+
+
+def _lasting(shortest: str, longest: str, way_out: str = "") -> BeforeValidator:
+    """A length of time of that range, written as every other."""
+    least, most = settings.duration(shortest), settings.duration(longest)
+
+    def checked(value: object) -> timedelta:
+        with contextlib.suppress(ValueError):
+            if least <= (length := settings.duration(value)) <= most:
+                return length
+        raise ValueError(
+            f"must be from {shortest} to {longest}: seconds, or a text like 1m30s, 2h, 1d{way_out}"
+        )
+
+    return BeforeValidator(checked)
 
 
 def spellings(model: type[Settings]) -> Iterator[list[str]]:
@@ -182,7 +238,9 @@ class NetworkKeys(Keys):
     """`network:`"""
 
     security_groups: Annotated[tuple[Text, ...], BeforeValidator(_one_or_many)] = ()
-    availability_zone: Text = ""
+    availability_zone: Choices = Field(
+        default=(), validation_alias=AliasChoices("availability_zone", "availability_zones")
+    )
     networks: Annotated[tuple[NetworkName, ...], BeforeValidator(_one_or_many)] = ()
     subnets: Annotated[tuple[Subnet, ...], BeforeValidator(_one_or_many)] = Field(
         default=(), validation_alias=AliasChoices("subnets", "subnet")
@@ -235,13 +293,34 @@ class PolicyKeys(Keys):
     max_surge: Annotated[int, _between(0, 100)] | None = None
     max_unavailable: Annotated[int, _between(0, 100)] | None = None
     startup_grace: Duration | None = None
-    boot_timeout: Duration | None = None
+    boot_timeout: Annotated[timedelta, _lasting("1s", _CENTURY)] | None = None
     max_deletions_per_cycle: Annotated[int, _between(0, MAX_COUNT)] | None = None
     shutdown_notice: Duration | None = None
     breaker_count: Annotated[int, _between(1, MAX_COUNT)] | None = None
     breaker_percent: Annotated[int, _between(1, 100)] | None = None
     scale_in_order: ScaleInOrder | None = None
     on_remove: OnRemove | None = None
+    replace: Replace | None = None
+    canary: Annotated[int, _between(0, 100)] | None = None
+    min_healthy_time: Annotated[timedelta, _lasting("0s", "1d")] | None = None
+    batch_pause: Annotated[timedelta, _lasting("0s", "7d")] | None = None
+    reboots: Annotated[int, _between(0, 10)] | None = None
+    rebuilds: Annotated[int, _between(0, 10)] | None = None
+    keep_failed: Annotated[int, _between(0, 100)] | None = None
+    keep_failed_time: (
+        Annotated[timedelta, _lasting("1s", "90d", "; keep_failed: 0 keeps none")] | None
+    ) = None
+    max_lifetime: (
+        Annotated[timedelta, _lasting("1s", _CENTURY, "; leave it out for no limit")] | None
+    ) = None
+    suspend_after: Annotated[int, _between(0, 100)] | None = None
+    on_stopped: OnStopped | None = None
+    removal_grace: Annotated[timedelta, _lasting("0s", "90d")] | None = None
+    max_deletions_per_window: Annotated[int, _between(0, MAX_COUNT)] | None = None
+    # What has been destroyed within a window is remembered for so long: a day is plenty.
+    deletion_window: Annotated[timedelta, _lasting("1s", "1d")] | None = None
+    breaker_window: Annotated[timedelta, _lasting("0s", "1d")] | None = None
+    longest_backoff: Annotated[timedelta, _lasting("1s", "1d")] | None = None
 
 
 Iaas = Annotated[
@@ -263,8 +342,8 @@ class PresetKeys(Defaults):
 
     name: Name | None = None
     count: Annotated[int, _between(0, MAX_COUNT)] | None = None
-    flavor: Text = Field(default="", validation_alias=AliasChoices("flavor", "flavour"))
-    image: Text = ""
+    flavor: Choices = Field(default=(), validation_alias=AliasChoices("flavor", "flavour"))
+    image: Choices = ()
     manage_interval: Duration | None = None
     manage_expire: Duration | None = None
     network: NetworkKeys = NetworkKeys()

@@ -95,9 +95,10 @@ class PresetServicer(PresetServiceServicer):
             raise _wrong("text", f"must not be longer than {MAX_TEXT_BYTES} bytes")
         sync = self._sync_for(request.source)
         declaration = await sync.workshop.check(request.text, file=request.file)
-        found = [*declaration.findings, *self._taken(declaration, sync.name)]
+        taken = self._taken(declaration, sync.name)
+        found = sorted([*declaration.findings, *taken], key=lambda finding: finding.line)
         response = service_pb.ValidatePresetResponse(findings=convert.findings(found))
-        if not found and declaration.spec is not None and declaration.name is not None:
+        if not taken and declaration.spec is not None and declaration.name is not None:
             response.preset.CopyFrom(convert.preset(_shown(declaration, sync.name)))
         return response
 

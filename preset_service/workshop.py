@@ -125,12 +125,13 @@ def _declared(ready: _Ready, held: Mapping[str, str]) -> Declaration:
             line=draft.user_data_line,
             key="userdata",
         )
-        return _broken(draft.file, draft.name, (finding,), held)
+        return _broken(draft.file, draft.name, (finding, *draft.warnings), held)
     return Declaration(
         file=draft.file,
         name=draft.name,
         name_line=draft.name_line,
         spec=replace(draft.spec, user_data=ready.user_data),
+        findings=draft.warnings,
     )
 
 

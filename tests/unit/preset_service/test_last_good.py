@@ -18,6 +18,7 @@ from preset_service.domain import (
     Policy,
     Preset,
     PresetSpec,
+    Replace,
     ScaleInOrder,
 )
 from preset_service.last_good import LastGood
@@ -29,7 +30,12 @@ FULL = Preset(
         provider="os",
         flavor="m1",
         image="jammy",
-        network=Network(security_groups=("a",), attachments=(Attachment(subnet="s"),)),
+        network=Network(
+            security_groups=("a",),
+            attachments=(Attachment(subnet="s"),),
+            availability_zones=("a", "b"),
+        ),
+        fallback_flavors=("m2",),
         user_data="#!/bin/sh\necho hunter2\n",
         meta_tags={"a": "b"},
         key_name="ops",
@@ -40,7 +46,13 @@ FULL = Preset(
             min_failing_time=timedelta(seconds=1.5),
         ),
         manage_interval=timedelta(minutes=1),
-        policy=Policy(max_surge=0, scale_in_order=ScaleInOrder.OLDEST, on_remove=OnRemove.DELETE),
+        policy=Policy(
+            max_surge=0,
+            scale_in_order=ScaleInOrder.OLDEST,
+            on_remove=OnRemove.DELETE,
+            replace=Replace.ROLLING,
+            batch_pause=timedelta(seconds=90),
+        ),
         panel_links={"x": "https://y"},
         iaas_options={"region": "r"},
     ),

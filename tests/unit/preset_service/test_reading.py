@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,10 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preset_service import reading
-from preset_service.domain import Attachment, Finding, HealthCheck, OnRemove, PresetSpec
+from preset_service.domain import (
+    Attachment,
+    Finding,
+    HealthCheck,
+    OnRemove,
+    Policy,
+    PresetSpec,
+    Severity,
+)
 from preset_service.port import Reference
 from preset_service.reading import Draft, Rejected
-from preset_service.schema import Defaults
+from preset_service.schema import Defaults, PolicyKeys
 from vmshepherd_kit import settings
 
 FORMER_DEFAULTS = {
@@ -262,7 +271,15 @@ def test_options_are_merged_with_those_of_the_same_driver_only() -> None:
         driver="http", options={"port": 2, "headers": {"a": "b", "c": "d"}}, fall=5
     )
     other = spec("count: 1\nhealthcheck: {driver: tcp, port: 3}", defaults).healthcheck
-    assert other == HealthCheck(driver="tcp", options={"port": 3})
+    assert other == HealthCheck(driver="tcp", options={"port": 3}, fall=5)
+
+
+def test_defaults_without_a_driver_hold_for_every_check() -> None:
+    defaults = {"healthcheck": {"fall": 5, "observe_only": True, "port": 7007}}
+    assert spec("count: 1\nhealthcheck: {driver: tcp, rise: 3}", defaults).healthcheck == (
+        HealthCheck(driver="tcp", options={"port": 7007}, fall=5, rise=3, observe_only=True)
+    )
+    assert spec("count: 1", defaults).healthcheck is None
 
 
 def test_options_of_another_provider_are_not_taken_over() -> None:
@@ -377,13 +394,160 @@ def test_a_policy_under_which_nothing_could_be_replaced_is_refused() -> None:
     assert spec("count: 1\npolicy: {max_surge: 0}").policy.max_surge == 0
 
 
+LIMITS = {
+    "max_surge": "0 to 100",
+    "max_unavailable": "0 to 100",
+    "boot_timeout": "1s to 36500d",
+    "max_deletions_per_cycle": "0 to 10000",
+    "breaker_count": "1 to 10000",
+    "breaker_percent": "1 to 100",
+    "canary": "0 to 100",
+    "min_healthy_time": "0s to 1d",
+    "batch_pause": "0s to 7d",
+    "reboots": "0 to 10",
+    "rebuilds": "0 to 10",
+    "keep_failed": "0 to 100",
+    "keep_failed_time": "1s to 90d",
+    "max_lifetime": "1s to 36500d",
+    "suspend_after": "0 to 100",
+    "removal_grace": "0s to 90d",
+    "max_deletions_per_window": "0 to 10000",
+    "deletion_window": "1s to 1d",
+    "breaker_window": "0s to 1d",
+    "longest_backoff": "1s to 1d",
+}
+WORDS = {
+    "scale_in_order": ("newest", "oldest"),
+    "on_remove": ("keep", "delete"),
+    "replace": ("rolling", "on_failure", "never"),
+    "on_stopped": ("park", "replace"),
+}
+OTHER_TIMES = {"startup_grace", "shutdown_notice"}
+
+
+def beyond(limits: str) -> tuple[str, str]:
+    """A value below a range, and one above it."""
+    lowest, highest = limits.split(" to ")
+    if highest.isdigit():
+        return str(int(lowest) - 1), str(int(highest) + 1)
+    below = -1 if lowest == "0s" else settings.duration(lowest).total_seconds() / 2
+    return str(below), str(settings.duration(highest).total_seconds() + 1)
+
+
+def test_every_key_of_a_policy_has_limits_that_are_tried_here() -> None:
+    assert LIMITS.keys() | WORDS.keys() | OTHER_TIMES == set(PolicyKeys.model_fields)
+    assert set(PolicyKeys.model_fields) == {each.name for each in fields(Policy)}
+
+
+@pytest.mark.parametrize("key", LIMITS)
+def test_a_value_beyond_its_range_is_refused_with_the_range(key: str) -> None:
+    for value in (*beyond(LIMITS[key]), "'1x'", "true", "[1]"):
+        found = fault(f"count: 1\npolicy:\n  on_remove: keep\n  {key}: {value}")
+        assert (found.file, found.line, found.key) == ("web.yaml", 4, f"policy.{key}")
+        assert LIMITS[key] in found.message
+        assert found.severity is Severity.ERROR
+
+
+@pytest.mark.parametrize("key", LIMITS)
+def test_both_ends_of_a_range_may_be_written(key: str) -> None:
+    for value in LIMITS[key].split(" to "):
+        read = getattr(spec(f"count: 200\npolicy: {{{key}: {value}}}").policy, key)
+        assert read == (int(value) if value.isdigit() else settings.duration(value))
+
+
+@pytest.mark.parametrize("key", WORDS)
+def test_a_choice_is_one_of_its_words(key: str) -> None:
+    for word in WORDS[key]:
+        assert getattr(spec(f"count: 1\npolicy: {{{key}: {word}}}").policy, key) == word
+    found = fault(f"count: 1\npolicy: {{{key}: any}}")
+    assert found.key == f"policy.{key}"
+    assert all(repr(word) in found.message for word in WORDS[key])
+
+
+@pytest.mark.parametrize("key", OTHER_TIMES)
+def test_a_time_is_never_negative(key: str) -> None:
+    assert fault(f"count: 1\npolicy: {{{key}: -1}}").key == f"policy.{key}"
+
+
+def test_every_key_of_a_policy_may_stand_in_the_defaults_and_gives_way_to_the_preset() -> None:
+    ends = {key: limits.split(" to ") for key, limits in {**LIMITS, "startup_grace": "1s to 2s",
+            "shutdown_notice": "1s to 2s"}.items()}  # fmt: skip
+    chosen = {key: (words[0], words[-1]) for key, words in WORDS.items()}
+    pairs = {**{key: (_value(a), _value(b)) for key, (a, b) in ends.items()}, **chosen}
+    defaults = {"policy": {key: pair[1] for key, pair in pairs.items()}}
+    untouched = spec("count: 1", defaults).policy
+    for key, (own, default) in pairs.items():
+        merged = spec(f"count: 200\npolicy: {{{key}: {own}}}", defaults).policy
+        assert getattr(merged, key) == _read(own)
+        assert getattr(untouched, key) == _read(default)
+        assert replace(merged, **{key: None}) == replace(untouched, **{key: None})
+
+
+def _value(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
+
+
+def _read(value: int | str) -> int | str | timedelta:
+    is_time = isinstance(value, str) and value[0].isdigit()
+    return settings.duration(value) if is_time else value
+
+
+def test_a_list_is_a_preferred_choice_and_those_to_fall_back_on() -> None:
+    read = spec("count: 1\nflavor: [small, medium, large]\nimage: [jammy, noble]")
+    assert (read.flavor, read.fallback_flavors) == ("small", ("medium", "large"))
+    assert (read.image, read.fallback_images) == ("jammy", ("noble",))
+
+
 @pytest.mark.parametrize(
-    "policy",
-    ["{max_surge: 101}", "{breaker_percent: 0}", "{startup_grace: -1}", "{scale_in_order: any}",
-     "{max_surge: '1'}", "{on_remove: maybe}"],
-)  # fmt: skip
-def test_limits_have_limits(policy: str) -> None:
-    assert faults(f"count: 1\npolicy: {policy}")
+    ("one", "many"),
+    [
+        ("flavor: a", "flavor: [a]"),
+        ("image: a", "image: [a]"),
+        ("flavour: a", "flavour: [a]"),
+        ("network: {availability_zone: a}", "network: {availability_zone: [a]}"),
+        ("network: {availability_zone: a}", "network: {availability_zones: [a]}"),
+        ("flavor: ''", "image: ''"),
+    ],
+)
+def test_a_list_of_one_is_the_same_as_the_text(one: str, many: str) -> None:
+    assert spec(f"count: 1\n{one}") == spec(f"count: 1\n{many}")
+
+
+@pytest.mark.parametrize("key", ["availability_zone", "availability_zones"])
+def test_several_zones_are_a_spread(key: str) -> None:
+    read = spec(f"count: 1\nnetwork: {{{key}: [b, a]}}").network
+    assert (read.availability_zone, read.availability_zones) == ("", ("b", "a"))
+
+
+def test_zones_that_stand_under_both_keys_are_refused_by_both_names() -> None:
+    found = fault("count: 1\nnetwork: {availability_zone: a, availability_zones: [a, b]}")
+    assert (found.line, found.key) == (2, "network")
+    assert "availability_zone and availability_zones" in found.message
+
+
+@pytest.mark.parametrize("key", ["flavor", "image", "network.availability_zone"])
+@pytest.mark.parametrize(
+    ("choices", "entry", "why"),
+    [
+        ("[a, b, a]", "", "entries 1 and 3 are the same"),
+        ("[a, '']", ".1", "must not be empty"),
+        ("[a, 5]", ".1", "must be a text"),
+        ("[]", "", "a list of 1 to 10"),
+        ("[a, b, c, d, e, f, g, h, i, j, k]", "", "a list of 1 to 10"),
+    ],
+)
+def test_a_list_of_choices_that_cannot_be_meant_is_refused(
+    key: str, choices: str, entry: str, why: str
+) -> None:
+    outer, _, inner = key.partition(".")
+    line = f"{outer}: {{{inner}: {choices}}}" if inner else f"{outer}: {choices}"
+    found = fault(f"count: 1\n{line}")
+    assert (found.line, found.key) == (2, key + entry)
+    assert why in found.message
+
+
+def test_ten_choices_are_not_too_many() -> None:
+    assert len(spec("count: 1\nimage: [a, b, c, d, e, f, g, h, i, j]").fallback_images) == 9
 
 
 def test_an_unreadable_text_is_shown_under_the_name_that_it_seems_to_mean() -> None:
@@ -412,7 +576,7 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(words, inner))
 keys = st.sampled_from(
     ["name", "count", "network", "iaas", "healthcheck", "policy", "meta_tags", "panel_links",
-     "userdata", "unmanaged", "image", "manage_interval", "userdata_source_root"]
+     "userdata", "unmanaged", "image", "flavor", "manage_interval", "userdata_source_root"]
 )  # fmt: skip
 
 

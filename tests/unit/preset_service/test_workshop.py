@@ -136,3 +136,14 @@ async def test_a_checked_text_is_read_like_a_file() -> None:
     assert declared.name == "web"
     assert user_data(declared) == "of web"
     assert (await shop.check("count: x", file="web.yaml")).findings
+
+
+async def test_a_doubtful_file_is_used_and_its_doubts_stay_with_it() -> None:
+    text = "count: 1\npolicy: {canary: 2}\nuserdata: file://script"
+    [declared] = await workshop(script=b"x").declarations([file("a.yaml", text)], {})
+    assert user_data(declared) == "x"
+    assert [each.key for each in declared.findings] == ["policy.canary"] * 2
+    broken = workshop(script=Problem("there is no such file"))
+    [refused] = await broken.declarations([file("a.yaml", text)], {})
+    assert refused.spec is None
+    assert [each.key for each in refused.findings] == ["userdata"] + ["policy.canary"] * 2
