@@ -13,16 +13,23 @@ from google.protobuf.message import DecodeError
 from vmshepherd.orchestrator.v1 import record_pb2 as pb
 from vmshepherd.orchestrator.v1 import view_pb2
 from vmshepherd_kit.errors import Refused
-from vmshepherd_kit.stamps import from_timestamp, to_timestamp_if
+from vmshepherd_kit.stamps import from_timestamp, to_timestamp, to_timestamp_if
 
+from .clients import presets
 from .model import (
     Backoff,
+    Deletion,
     Intent,
     IntentPhase,
     Memory,
     Pause,
+    Placement,
+    PresetName,
     Process,
     RequestId,
+    Rollout,
+    Shortage,
+    Spec,
     TerminationWish,
     VmId,
     VmMemory,
@@ -73,6 +80,14 @@ def memory_record(memory: Memory, *, fencing_token: int) -> pb.PresetRecord:
         next_slot=memory.next_slot,
         accepted_count=memory.accepted_count,
         breaker_open_time=to_timestamp_if(memory.breaker_since),
+        shortages=[_shortage_message(shortage) for shortage in memory.shortages],
+        deletions=[
+            pb.Deletion(time=to_timestamp(each.at), for_health=each.for_health)
+            for each in memory.deletions
+        ],
+        rollout=_rollout_message(memory.rollout) if memory.rollout else None,
+        suspended_time=to_timestamp_if(memory.suspended_since),
+        resumes_seen=memory.resumes_seen,
     )
 
 
@@ -91,6 +106,14 @@ def memory_of(record: pb.PresetRecord, *, now: datetime) -> Memory:
         next_slot=record.next_slot,
         accepted_count=record.accepted_count if record.HasField("accepted_count") else None,
         breaker_since=from_timestamp(record.breaker_open_time),
+        shortages=tuple(_shortage(message, now) for message in record.shortages),
+        deletions=tuple(
+            Deletion(at=from_timestamp(message.time) or now, for_health=message.for_health)
+            for message in record.deletions
+        ),
+        rollout=_rollout(record.rollout) if record.HasField("rollout") else None,
+        suspended_since=from_timestamp(record.suspended_time),
+        resumes_seen=record.resumes_seen,
     )
 
 
@@ -105,7 +128,42 @@ def wishes_of(record: pb.OperatorRecord) -> Wishes:
             for wish in record.terminations
         ),
         approved_count=record.approved_count if record.HasField("approved_count") else None,
+        protections=frozenset(VmId(each.vm_id) for each in record.protections),
+        resumes=record.resumes,
     )
+
+
+def will(declared: presets.Declared) -> pb.Will:
+    """What is to be done once this preset is not declared any more."""
+    spec = declared.message.spec
+    return pb.Will(
+        provider=declared.provider,
+        policy=spec.policy,
+        spec_hash=declared.message.spec_hash,
+        unmanaged=spec.unmanaged,
+    )
+
+
+def will_of(record: pb.PresetRecord, name: PresetName) -> tuple[str, Spec] | None:
+    """The provider of a removed preset and a spec for its end: nobody is wanted any more.
+
+    None where an older version wrote the record: nothing is known, so nothing may be done.
+    """
+    if not record.HasField("will"):
+        return None
+    left = record.will
+    return left.provider, Spec(
+        name=name,
+        count=0,
+        spec_hash=left.spec_hash,
+        managed=not left.unmanaged,
+        policy=presets.policy(left.policy),
+    )
+
+
+def removed_since(record: pb.PresetRecord) -> datetime | None:
+    """Since when the preset has not been declared; None while it is."""
+    return from_timestamp(record.removed_time)
 
 
 def _checked(record: Record, value: bytes) -> Record:
@@ -142,6 +200,9 @@ def _intent_message(intent: Intent) -> pb.Intent:
         attempts=intent.attempts,
         vm_id=intent.vm_id or "",
         name=intent.name,
+        image=intent.placement.image,
+        flavor=intent.placement.flavor,
+        zone=intent.placement.zone,
     )
 
 
@@ -156,6 +217,49 @@ def _intent(message: pb.Intent) -> Intent:
         sent_at=from_timestamp(message.sent_time),
         attempts=message.attempts,
         vm_id=VmId(message.vm_id) if message.vm_id else None,
+        placement=_placement(message),
+    )
+
+
+def _placement(message: pb.Intent | pb.Shortage) -> Placement:
+    return Placement(image=message.image, flavor=message.flavor, zone=message.zone)
+
+
+def _shortage_message(shortage: Shortage) -> pb.Shortage:
+    return pb.Shortage(
+        image=shortage.placement.image,
+        flavor=shortage.placement.flavor,
+        zone=shortage.placement.zone,
+        until_time=to_timestamp(shortage.until),
+        reason=shortage.reason,
+        message=shortage.message,
+        failures=shortage.failures,
+    )
+
+
+def _shortage(message: pb.Shortage, now: datetime) -> Shortage:
+    return Shortage(
+        placement=_placement(message),
+        until=from_timestamp(message.until_time) or now,
+        reason=message.reason,
+        message=message.message,
+        failures=message.failures,
+    )
+
+
+def _rollout_message(rollout: Rollout) -> pb.Rollout:
+    return pb.Rollout(
+        spec_hash=rollout.spec_hash,
+        stopped_time=to_timestamp_if(rollout.stopped_at),
+        stop_message=rollout.stop_message,
+    )
+
+
+def _rollout(message: pb.Rollout) -> Rollout:
+    return Rollout(
+        spec_hash=message.spec_hash,
+        stopped_at=from_timestamp(message.stopped_time),
+        stop_message=message.stop_message,
     )
 
 
@@ -172,6 +276,14 @@ def _vm_message(vm_id: VmId, memory: VmMemory) -> pb.VmMemory:
         terminating_time=to_timestamp_if(memory.terminating_since),
         terminate_failed_time=to_timestamp_if(memory.terminate_failed_at),
         boot_failure_counted=memory.boot_failure_counted,
+        ready_time=to_timestamp_if(memory.ready_since),
+        was_proved=memory.was_proved,
+        reboots=memory.reboots,
+        rebuilds=memory.rebuilds,
+        repaired_time=to_timestamp_if(memory.repaired_at),
+        kept_time=to_timestamp_if(memory.kept_since),
+        first_image=memory.first_image,
+        first_flavor=memory.first_flavor,
     )
 
 
@@ -187,4 +299,12 @@ def _vm(message: pb.VmMemory, now: datetime) -> VmMemory:
         terminating_since=from_timestamp(message.terminating_time),
         terminate_failed_at=from_timestamp(message.terminate_failed_time),
         boot_failure_counted=message.boot_failure_counted,
+        ready_since=from_timestamp(message.ready_time),
+        was_proved=message.was_proved,
+        reboots=message.reboots,
+        rebuilds=message.rebuilds,
+        repaired_at=from_timestamp(message.repaired_time),
+        kept_since=from_timestamp(message.kept_time),
+        first_image=message.first_image,
+        first_flavor=message.first_flavor,
     )
