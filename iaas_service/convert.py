@@ -91,14 +91,14 @@ def vm_message(provider: str, vm: Vm, mark: Marker | None) -> vm_pb2.Vm:
 
 
 def vm_result(
-    provider: str, outcome: Vm | ShepherdError, suite_id: str
+    provider: str, outcome: Vm | ShepherdError, suite_id: str, *, console: str = ""
 ) -> iaas_service_pb2.VmResult:
     """What became of one VM."""
     if isinstance(outcome, ShepherdError):
         return iaas_service_pb2.VmResult(status=status.to_proto(outcome))
     mark = marker.read(outcome.metadata, suite_id)
     vm = vm_message(provider, outcome, mark)
-    return iaas_service_pb2.VmResult(status=status.to_proto(None), vm=vm)
+    return iaas_service_pb2.VmResult(status=status.to_proto(None), vm=vm, console=console)
 
 
 def terminate_result(outcome: ShepherdError | Existed) -> iaas_service_pb2.TerminateResult:
@@ -113,8 +113,7 @@ def order(message: iaas_service_pb2.VmCreate, suite_id: str) -> Order | BadReque
     spec = spec_of(message.spec)
     violations = [*_order_violations(message), *_spec_violations(spec)]
     if violations:
-        sentences = "; ".join(f"{v.field} {v.description}" for v in violations)
-        return BadRequest(sentences, violations=violations)
+        return _refusal(violations)
     mark = Marker(
         suite_id=suite_id,
         preset=message.preset,
@@ -138,6 +137,15 @@ def spec_of(message: vm_pb2.VmSpec) -> Spec:
         key_name=message.key_name,
         options=_plain(message.options),
     )
+
+
+def rebuild_spec(message: iaas_service_pb2.RebuildVmsRequest) -> Spec:
+    """What VMs shall be made anew from.  BadRequest."""
+    spec = spec_of(message.spec)
+    violations = [*_hash_violations(message.spec_hash), *_user_data_violations(spec)]
+    if violations:
+        raise _refusal(violations)
+    return spec
 
 
 def mutation(message: iaas_service_pb2.VmMutation) -> Mutation:
@@ -209,19 +217,32 @@ def _order_violations(message: iaas_service_pb2.VmCreate) -> Iterator[Violation]
         yield Violation("preset", "must be the name of a preset")
     if not 0 < len(message.name) <= _LONGEST:
         yield Violation("name", f"must have 1 to {_LONGEST} characters")
-    if len(message.spec_hash) > _LONGEST:
+    yield from _hash_violations(message.spec_hash)
+
+
+def _hash_violations(spec_hash: str) -> Iterator[Violation]:
+    if len(spec_hash) > _LONGEST:
         yield Violation("spec_hash", f"must have at most {_LONGEST} characters")
 
 
-def _spec_violations(spec: Spec) -> Iterator[Violation]:
+def _user_data_violations(spec: Spec) -> Iterator[Violation]:
     if len(spec.user_data.encode()) > _USER_DATA_BYTES:
         yield Violation("spec.user_data", "must have at most 64 KiB")
+
+
+def _spec_violations(spec: Spec) -> Iterator[Violation]:
+    yield from _user_data_violations(spec)
     for key, value in spec.metadata.items():
         if marker.is_reserved(key):
             yield Violation(f"spec.metadata.{key}", "is a key of the suite's own")
         if not 0 < len(key) <= _LONGEST or len(value) > _LONGEST:
             limit = f"must have at most {_LONGEST} characters, as key and as value"
             yield Violation(f"spec.metadata.{key[:_LONGEST]}", limit)
+
+
+def _refusal(violations: Sequence[Violation]) -> BadRequest:
+    sentences = "; ".join(f"{v.field} {v.description}" for v in violations)
+    return BadRequest(sentences, violations=violations)
 
 
 def _plain(options: Struct) -> Mapping[str, Any]:

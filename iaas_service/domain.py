@@ -124,6 +124,18 @@ class Reason(Enum):
     OUTDATED = auto()
     PRESET_REMOVED = auto()
     OPERATOR = auto()
+    MAX_LIFETIME = auto()
+    STOPPED = auto()
+    STUDY_OVER = auto()
+
+
+class Deed(Enum):
+    """What is done to a VM that exists, from the worst to the mildest."""
+
+    TERMINATE = auto()
+    REBUILD = auto()
+    """Its disk is destroyed."""
+    REBOOT = auto()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,68 +7,45 @@ breaker.  No I/O; the time is given.
 
 from __future__ import annotations
 
-from collections import deque
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
+from itertools import count
 
 from pydantic import Field, PositiveInt
 
-from vmshepherd_kit.errors import BadRequest, Refused, Throttled, Violation
+from vmshepherd_kit.errors import BadRequest, Refused, Violation
 from vmshepherd_kit.settings import Duration, Settings
 
 from . import marker
-from .domain import Mutation, Reason, Vm, VmId, VmState
+from .budgets import Budget, Place, Window, longest
+from .domain import Deed, Mutation, Reason, Vm, VmState
 from .tokens import TokenFloors
 
-# What ends by itself, or has ended, costs nothing.
+# To remove what ends by itself, or has ended, costs nothing.
 _COSTLESS = frozenset({VmState.TERMINATED, VmState.DELETING})
-
-Victim = tuple[str, VmId, datetime]
 
 
 class Limits(Settings):
     """How much may be destroyed by one iaas_service."""
 
     terminations: PositiveInt = 20
-    """Most VMs within `window`, over all presets and providers."""
+    """Most VMs within `window`, over all presets and providers; to rebuild one is to destroy its
+    disk.
+    """
+    terminations_per_provider: PositiveInt | None = None
+    """Most of them of one provider."""
+    terminations_per_zone: PositiveInt | None = None
+    """Most of them in one zone of a provider."""
+    terminations_per_image: PositiveInt | None = None
+    """Most of them made from one image, whatever their providers."""
+    reboots: PositiveInt = 20
+    """Most reboots within `window`, over all presets and providers."""
     window: Duration = timedelta(minutes=10)
     breaker_count: PositiveInt = 5
     """VMs destroyed as UNHEALTHY within `breaker_window` from which on the breaker may open."""
     breaker_percent: int = Field(default=20, ge=0, le=100)
     """It opens when they are also more than this share of all VMs of the provider."""
     breaker_window: Duration = timedelta(minutes=10)
-
-
-class Window:
-    """What happened within some time, each thing once: a repeat costs nothing."""
-
-    def __init__(self, length: timedelta) -> None:
-        self._length = length
-        self._order: deque[tuple[timedelta, Victim]] = deque()
-        self._members: set[Victim] = set()
-
-    def add(self, victim: Victim, now: timedelta) -> None:
-        """Count it, from its first time."""
-        if not self.has(victim, now):
-            self._order.append((now, victim))
-            self._members.add(victim)
-
-    def has(self, victim: Victim, now: timedelta) -> bool:
-        """Whether it is counted already."""
-        self._forget(now)
-        return victim in self._members
-
-    def count(self, now: timedelta, provider: str | None = None) -> int:
-        """How many, of one provider or of all."""
-        self._forget(now)
-        return sum(provider in {None, victim[0]} for victim in self._members)
-
-    def until_next_leaves(self, now: timedelta) -> timedelta:
-        """How long until the oldest is forgotten."""
-        return self._order[0][0] + self._length - now if self._order else timedelta(0)
-
-    def _forget(self, now: timedelta) -> None:
-        while self._order and self._order[0][0] + self._length <= now:
-            self._members.discard(self._order.popleft()[1])
 
 
 class Gates:
@@ -78,7 +55,11 @@ class Gates:
         self._limits = limits
         self._tokens = tokens
         self._suite_id = suite_id
-        self._terminations = Window(limits.window)
+        self._destruction = _destruction(limits)
+        self._reboots = Budget(name="reboots", limit=limits.reboots, share=_all)
+        self._destroyed = Window(limits.window)
+        self._rebooted = Window(limits.window)
+        self._turns = count()
         self._unhealthy = Window(limits.breaker_window)
         # Marked VMs in the last listing of each provider; never listed, the breaker sees none.
         self._sizes: dict[str, int] = {}
@@ -91,17 +72,17 @@ class Gates:
         """Token, then reason and evidence."""
         self._tokens.admit(mutation.preset, mutation.fencing_token)
         missing = [
-            Violation(field, "is required: nothing is touched without it")
-            for field, is_there in (
-                ("reason", mutation.reason is not None),
-                ("evidence", bool(mutation.evidence.strip())),
-                ("create_time", mutation.create_time is not None),
+            Violation(field, f"{sentence}: nothing is touched without it")
+            for field, sentence, is_there in (
+                ("reason", "must be one that this version knows", mutation.reason is not None),
+                ("evidence", "is required", bool(mutation.evidence.strip())),
+                ("create_time", "is required", mutation.create_time is not None),
             )
             if not is_there
         ]
         if missing:
-            fields = ", ".join(violation.field for violation in missing)
-            raise BadRequest(f"missing: {fields}", violations=missing)
+            sentences = "; ".join(f"{v.field} {v.description}" for v in missing)
+            raise BadRequest(sentences, violations=missing)
 
     def pass_identity(self, mutation: Mutation, vm: Vm) -> None:
         """`vm` was read just now: ours, of this preset, and the one that was meant."""
@@ -136,36 +117,47 @@ class Gates:
                 vm_id=vm.vm_id,
             )
 
-    def pass_limits(self, provider: str, mutation: Mutation, vm: Vm, now: timedelta) -> None:
-        """Budget and breaker; a VM that passes is counted, so nothing may come between this and
+    def pass_limits(
+        self, provider: str, mutation: Mutation, vm: Vm, now: timedelta, *, deed: Deed
+    ) -> None:
+        """Budgets, then breaker; a VM that passes is counted, so nothing may come between this and
         the call.
         """
+        if deed is Deed.TERMINATE and vm.state in _COSTLESS:
+            return
+        place = Place(provider=provider, zone=vm.zone, image=vm.image)
         victim = (provider, vm.vm_id, vm.create_time)
-        if vm.state in _COSTLESS:
-            return
-        if not mutation.is_forced:
-            self._pass_budget(victim, now)
+        # A VM can be destroyed only once, but rebuilt and rebooted over and over.
+        thing = victim if deed is Deed.TERMINATE else (*victim, next(self._turns))
+        window = self._rebooted if deed is Deed.REBOOT else self._destroyed
+        is_repeat = window.has(thing, now)
+        if not is_repeat and not mutation.is_forced:
+            self._pass_budgets(window, place, now, deed)
         if mutation.reason is Reason.UNHEALTHY:
-            self._pass_breaker(victim, now)
-            self._unhealthy.add(victim, now)
-        self._terminations.add(victim, now)
+            if not (is_repeat and self._unhealthy.has(victim, now)):
+                self._pass_breaker(provider, now)
+            if deed is not Deed.REBOOT:
+                self._unhealthy.add(victim, place, now)
+        window.add(thing, place, now)
 
-    def _pass_budget(self, victim: Victim, now: timedelta) -> None:
-        spent = self._terminations.count(now)
-        if spent >= self._limits.terminations and not self._terminations.has(victim, now):
-            limit, window = self._limits.terminations, self._limits.window
-            raise Throttled(
-                f"{spent} VMs were destroyed within {window}, and {limit} are allowed",
-                reason="BUDGET_SPENT",
-                retry_after=self._terminations.until_next_leaves(now),
-                limit=str(limit),
-            )
+    def _pass_budgets(self, window: Window, place: Place, now: timedelta, deed: Deed) -> None:
+        if deed is Deed.REBOOT:
+            refusals = [self._reboots.refusal(window, place, now, deed="rebooted")]
+        else:
+            refusals = [b.refusal(window, place, now, deed="destroyed") for b in self._destruction]
+        if refusal := longest(refusals):
+            raise refusal
 
-    def _pass_breaker(self, victim: Victim, now: timedelta) -> None:
-        provider = victim[0]
-        if self._unhealthy.has(victim, now):
-            return
-        fallen, known = self._unhealthy.count(now, provider), self._sizes.get(provider, 0)
+    def _pass_breaker(self, provider: str, now: timedelta) -> None:
+        """An open breaker lets no deed pass; what opens it are VMs that lost their disks.
+
+        A rebuild loses the disk on the word of the same prober as a termination does, so it counts
+        as one.  A reboot loses nothing that lasts: were it counted, mild repair would bar the way
+        to the repair that helps.  It has a budget, and is refused on the word of a doubted prober
+        like the others.
+        """
+        fallen = len(self._unhealthy.times(now, lambda place: place.provider == provider))
+        known = self._sizes.get(provider, 0)
         is_many = fallen >= self._limits.breaker_count
         if is_many and fallen * 100 > self._limits.breaker_percent * known:
             raise Refused(
@@ -174,3 +166,35 @@ class Gates:
                 reason="BREAKER_OPEN",
                 provider=provider,
             )
+
+
+def _destruction(limits: Limits) -> tuple[Budget, ...]:
+    """The budgets of destruction, as far as they are set."""
+    budgets = (
+        ("terminations", limits.terminations, _all),
+        ("terminations_per_provider", limits.terminations_per_provider, _provider),
+        ("terminations_per_zone", limits.terminations_per_zone, _zone),
+        ("terminations_per_image", limits.terminations_per_image, _image),
+    )
+    return tuple(
+        Budget(name=name, limit=limit, share=share)
+        for name, limit, share in budgets
+        if limit is not None
+    )
+
+
+def _all(_: Place) -> Mapping[str, str]:
+    return {}
+
+
+def _provider(place: Place) -> Mapping[str, str]:
+    return {"provider": place.provider}
+
+
+def _zone(place: Place) -> Mapping[str, str]:
+    return {"zone": place.zone, "provider": place.provider}
+
+
+def _image(place: Place) -> Mapping[str, str]:
+    # A bad image is as bad in another cloud.
+    return {"image": place.image}

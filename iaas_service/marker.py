@@ -49,6 +49,11 @@ def write(marker: Marker) -> dict[str, str]:
     }
 
 
+def rewritten(metadata: Mapping[str, str], *, spec_hash: str) -> dict[str, str]:
+    """The metadata of a VM that was made anew from another spec; "": from its own."""
+    return {**metadata, **({SPEC: spec_hash} if spec_hash else {})}
+
+
 def read(metadata: Mapping[str, str], suite_id: str) -> Marker | None:
     """The marker of this suite; None: there is none, another suite's, or one not well formed."""
     if metadata.get(SUITE) != suite_id or not metadata.keys() >= KEYS:
@@ -56,7 +61,7 @@ def read(metadata: Mapping[str, str], suite_id: str) -> Marker | None:
     return _marker(suite_id, metadata[PRESET], metadata[REQUEST], metadata[TOKEN], metadata[SPEC])
 
 
-# A marker never changes, and every listing shows it again.
+# A marker hardly ever changes, and every listing shows it again.
 @lru_cache(maxsize=100_000)
 def _marker(  # noqa: PLR0917  hashed by position
     suite_id: str, preset: str, request_id: str, token: str, spec_hash: str

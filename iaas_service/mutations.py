@@ -8,9 +8,10 @@ request run side by side, and none fails another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import takewhile
 from typing import Any, Final, Self, TypeVar
 
@@ -25,7 +26,7 @@ from vmshepherd_kit.errors import (
     Unavailable,
 )
 
-from .domain import Mutation, Order, Spec, Vm
+from .domain import Deed, Mutation, Order, Spec, Vm
 from .gates import Gates
 from .providers import Provider
 from .tokens import TokenFloors
@@ -104,31 +105,37 @@ class Mutations:
     ) -> Sequence[bool | ShepherdError]:
         """Destroy VMs; False for what was gone already."""
         ended = await self._side_by_side(self._terminate(provider, m, deadline) for m in mutations)
-        refused = [outcome.reason for outcome in ended if isinstance(outcome, ShepherdError)]
-        if refused:
-            _log.info(
-                "terminations not done",
-                provider=provider.name,
-                number=len(refused),
-                reasons=sorted(set(refused)),
-            )
+        _tell_refused("terminations not done", provider, ended)
         return ended
 
     async def reboot(
         self, provider: Provider, mutations: Iterable[Mutation], deadline: Deadline
     ) -> Sequence[Vm | ShepherdError]:
         """Restart VMs."""
-        return await self._side_by_side(
-            self._renew(provider, m, deadline, spec=None) for m in mutations
+        reboot = _Renewal(deed=Deed.REBOOT, event="vm rebooted", call=provider.cloud.reboot)
+        rebooted = await self._side_by_side(
+            self._renew(provider, m, deadline, reboot) for m in mutations
         )
+        _tell_refused("reboots not done", provider, rebooted)
+        return rebooted
 
     async def rebuild(
-        self, provider: Provider, mutations: Iterable[Mutation], deadline: Deadline, *, spec: Spec
+        self,
+        provider: Provider,
+        mutations: Iterable[Mutation],
+        deadline: Deadline,
+        *,
+        spec: Spec,
+        spec_hash: str,
     ) -> Sequence[Vm | ShepherdError]:
-        """Make VMs anew in their places."""
-        return await self._side_by_side(
-            self._renew(provider, m, deadline, spec=spec) for m in mutations
+        """Make VMs anew in their places; their markers tell of this spec then."""
+        call = partial(provider.cloud.rebuild, spec=spec, spec_hash=spec_hash)
+        rebuild = _Renewal(deed=Deed.REBUILD, event="vm rebuilt", call=call)
+        rebuilt = await self._side_by_side(
+            self._renew(provider, m, deadline, rebuild) for m in mutations
         )
+        _tell_refused("rebuilds not done", provider, rebuilt)
+        return rebuilt
 
     async def _create(
         self, provider: Provider, order: Order | ShepherdError, deadline: Deadline
@@ -157,7 +164,7 @@ class Mutations:
     async def _terminate(self, provider: Provider, mutation: Mutation, deadline: Deadline) -> bool:
         self._gates.pass_authority(mutation)
         async with _Slot(provider.slots) as slot:
-            vm = await self._through_gates(provider, mutation, deadline)
+            vm = await self._through_gates(provider, mutation, deadline, Deed.TERMINATE)
             if vm is None:
                 return False
             task = self._send(provider.cloud.terminate(vm), deadline, slot)
@@ -166,21 +173,20 @@ class Mutations:
         return existed
 
     async def _renew(
-        self, provider: Provider, mutation: Mutation, deadline: Deadline, *, spec: Spec | None
+        self, provider: Provider, mutation: Mutation, deadline: Deadline, renewal: _Renewal
     ) -> Vm:
         self._gates.pass_authority(mutation)
         async with _Slot(provider.slots) as slot:
-            vm = await self._through_gates(provider, mutation, deadline)
+            vm = await self._through_gates(provider, mutation, deadline, renewal.deed)
             if vm is None:
                 raise NotFound(f"VM {mutation.vm_id} is gone", vm_id=mutation.vm_id)
-            cloud = provider.cloud
-            call = cloud.reboot(vm) if spec is None else cloud.rebuild(vm, spec)
-            renewed = await asyncio.shield(self._send(call, deadline, slot))
-        self._record("vm rebooted" if spec is None else "vm rebuilt", provider, mutation)
+            task = self._send(renewal.call(vm), deadline, slot)
+            renewed = await asyncio.shield(task)
+        self._record(renewal.event, provider, mutation)
         return renewed
 
     async def _through_gates(
-        self, provider: Provider, mutation: Mutation, deadline: Deadline
+        self, provider: Provider, mutation: Mutation, deadline: Deadline, deed: Deed
     ) -> Vm | None:
         """The VM as it is now, once all gates let it pass; None when it is gone."""
         vm = await _read(provider, mutation, deadline)
@@ -191,7 +197,7 @@ class Mutations:
         # The turn and the reading took time: look at clock and token again, directly before acting.
         deadline.require()
         self._tokens.require(mutation.preset, mutation.fencing_token)
-        self._gates.pass_limits(provider.name, mutation, vm, self._clock.elapsed())
+        self._gates.pass_limits(provider.name, mutation, vm, self._clock.elapsed(), deed=deed)
         return vm
 
     def _send(
@@ -228,6 +234,15 @@ class Mutations:
             evidence=mutation.evidence,
             force=mutation.force,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Renewal:
+    """How a VM is restarted or made anew."""
+
+    deed: Deed
+    event: str
+    call: Callable[[Vm], Coroutine[Any, Any, Vm]]
 
 
 class _Slot:
@@ -301,6 +316,12 @@ class _Creates:
         old = takewhile(lambda item: item[1].sent + _REMEMBERED <= now, self._known.items())
         for key in [key for key, create in old if create.task.done()]:
             del self._known[key]
+
+
+def _tell_refused(event: str, provider: Provider, outcomes: Iterable[object]) -> None:
+    reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, ShepherdError)]
+    if reasons:
+        _log.info(event, provider=provider.name, number=len(reasons), reasons=sorted(set(reasons)))
 
 
 async def _read(provider: Provider, mutation: Mutation, deadline: Deadline) -> Vm | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import timedelta
 from enum import StrEnum
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, Protocol, runtime_checkable
 
 from vmshepherd_kit.clock import Chance, Clock
 from vmshepherd_kit.config_file import Suite
@@ -33,6 +33,8 @@ class Trait(StrEnum):
     """`watch` tells of changes."""
     REBOOT = "able to reboot"
     REBUILD = "able to rebuild"
+    CONSOLE = "able to show consoles"
+    """It is `Consoles`, too."""
 
 
 class Changes(Protocol):
@@ -85,8 +87,12 @@ class Cloud(Protocol):
         """Restart it; it keeps its disks and addresses.  Raises NotFound."""
         ...
 
-    async def rebuild(self, vm: Vm, spec: Spec) -> Vm:
-        """Make it anew from image and user data; it keeps id and addresses.  Raises NotFound."""
+    async def rebuild(self, vm: Vm, spec: Spec, *, spec_hash: str) -> Vm:
+        """Make it anew from image and user data of a spec, whose other fields do not matter.
+
+        It keeps its id, addresses, creation time and metadata, but for what `marker.rewritten`
+        makes of them; "" for the image means the one it has.  Raises NotFound.
+        """
         ...
 
     async def catalog(self) -> Catalog:
@@ -95,6 +101,18 @@ class Cloud(Protocol):
 
     def watch(self) -> AbstractContextManager[Changes]:
         """Subscribe: what changes after entering is told."""
+        ...
+
+
+@runtime_checkable
+class Consoles(Protocol):
+    """What a cloud with CONSOLE offers besides: not a part of `Cloud`, as most have none."""
+
+    async def console(self, vm: Vm, lines: int) -> str:
+        """The last lines that the VM said, as it said them, oldest first; more do no harm.
+
+        Raises NotFound, Unavailable, or Unsupported where the trait is taken away.
+        """
         ...
 
 

@@ -17,7 +17,7 @@ from vmshepherd_kit.clock import Chance, Clock
 from vmshepherd_kit.errors import BadRequest, NotFound, Unsupported, Violation
 from vmshepherd_kit.stamps import to_timestamp
 
-from . import convert
+from . import consoles, convert
 from .domain import VmId
 from .gates import Gates, Limits
 from .mutations import Deadline, Mutations
@@ -114,11 +114,20 @@ class IaasServicer(iaas_service_pb2_grpc.IaasServiceServicer):
     async def GetVms(
         self, request: iaas_service_pb2.GetVmsRequest, context: Context
     ) -> iaas_service_pb2.GetVmsResponse:
-        """As the cloud has them now."""
+        """As the cloud has them now, with their consoles where these are asked for."""
+        deadline = Deadline(self._clock, context.time_remaining())
         provider = self._provider(request.provider)
         _refuse_size("vm_ids", request.vm_ids)
-        found = await provider.cloud.get([VmId(vm_id) for vm_id in request.vm_ids])
-        results = [convert.vm_result(provider.name, vm, self._suite_id) for vm in found]
+        consoles.require_lines(request.console_lines)
+        vm_ids = [VmId(vm_id) for vm_id in request.vm_ids]
+        found = await provider.cloud.get(vm_ids)
+        texts = await consoles.read(
+            provider, found, lines=request.console_lines, left=deadline.left
+        )
+        results = [
+            convert.vm_result(provider.name, vm, self._suite_id, console=texts.get(vm_id, ""))
+            for vm_id, vm in zip(vm_ids, found, strict=True)
+        ]
         return iaas_service_pb2.GetVmsResponse(results=results)
 
     async def CreateVms(
@@ -163,8 +172,10 @@ class IaasServicer(iaas_service_pb2_grpc.IaasServiceServicer):
         _require_trait(provider, Trait.REBUILD)
         _refuse_size("rebuilds", request.rebuilds)
         mutations = [convert.mutation(message) for message in request.rebuilds]
-        spec = convert.spec_of(request.spec)
-        rebuilt = await self._mutations.rebuild(provider, mutations, deadline, spec=spec)
+        spec = convert.rebuild_spec(request)
+        rebuilt = await self._mutations.rebuild(
+            provider, mutations, deadline, spec=spec, spec_hash=request.spec_hash
+        )
         results = [convert.vm_result(provider.name, vm, self._suite_id) for vm in rebuilt]
         return iaas_service_pb2.RebuildVmsResponse(results=results)
 

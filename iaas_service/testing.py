@@ -10,6 +10,8 @@
         async def end(self, cloud, vm): ...   # what a crash does
         async def stop(self, cloud, vm): ...  # what an operator does
 
+`ConsoleContract` wants `say(cloud, vm, text)` besides.
+
 Needs pytest and pytest-asyncio in its auto mode.
 """
 
@@ -28,7 +30,7 @@ from vmshepherd_kit.errors import AlreadyExists, BadRequest, NotFound, Unsupport
 
 from . import marker
 from .domain import Change, Gone, Marker, Order, Spec, Vm, VmId, VmState
-from .port import Cloud, Trait
+from .port import Cloud, Consoles, Trait
 
 SUITE_ID: Final = "contract"
 _PATIENCE: Final = timedelta(seconds=20)
@@ -89,6 +91,7 @@ class CloudContract:
             Trait.EVENTS: EventsContract,
             Trait.REBOOT: RebootContract,
             Trait.REBUILD: RebuildContract,
+            Trait.CONSOLE: ConsoleContract,
         }
         tested = {
             trait for trait, contract in contracts.items() if issubclass(type(self), contract)
@@ -209,7 +212,10 @@ class CloudContract:
                 await cloud.reboot(vm)
         if Trait.REBUILD not in cloud.traits:
             with pytest.raises(Unsupported):
-                await cloud.rebuild(vm, Spec(image="debian"))
+                await cloud.rebuild(vm, Spec(image="debian"), spec_hash="")
+        if Trait.CONSOLE not in cloud.traits and isinstance(cloud, Consoles):
+            with pytest.raises(Unsupported):
+                await cloud.console(vm, 1)
         if Trait.EVENTS not in cloud.traits:
             with pytest.raises(Unsupported):
                 cloud.watch().__enter__()
@@ -322,6 +328,85 @@ class RebuildContract(CloudContract):
 
     async def test_a_rebuilt_vm_is_the_same_with_another_image(self, cloud: Cloud) -> None:
         vm = await cloud.create(an_order())
-        rebuilt = await cloud.rebuild(vm, Spec(image="debian-13"))
+        rebuilt = await cloud.rebuild(vm, Spec(image="debian-13"), spec_hash="")
         assert (rebuilt.vm_id, rebuilt.addresses) == (vm.vm_id, vm.addresses)
-        assert rebuilt.image == "debian-13"
+        assert (rebuilt.create_time, rebuilt.image) == (vm.create_time, "debian-13")
+
+        async def runs() -> bool:
+            return await state_of(cloud, vm.vm_id) is VmState.RUNNING
+
+        await eventually(runs)
+
+    async def test_a_rebuilt_vm_bears_the_hash_of_what_it_was_rebuilt_from(
+        self, cloud: Cloud
+    ) -> None:
+        order = an_order(spec=Spec(flavor="small", metadata={"team": "search"}))
+        vm = await cloud.create(order)
+        await cloud.rebuild(vm, Spec(flavor="large", metadata={"team": "x"}), spec_hash="77aa")
+        [listed] = (await cloud.list()).vms
+        mark = replace(order.marker, spec_hash="77aa")
+        assert marker.read(listed.metadata, SUITE_ID) == mark
+        assert (listed.flavor, listed.metadata["team"]) == ("small", "search")
+
+    async def test_rebuilt_from_its_own_image_it_stays_what_it_was(self, cloud: Cloud) -> None:
+        order = an_order(spec=Spec(flavor="small", image="debian"))
+        vm = await cloud.create(order)
+        rebuilt = await cloud.rebuild(vm, Spec(), spec_hash="")
+        assert rebuilt.image == "debian"
+        assert marker.read(rebuilt.metadata, SUITE_ID) == order.marker
+
+    async def test_an_ended_vm_that_is_rebuilt_runs_again(self, cloud: Cloud) -> None:
+        vm = await cloud.create(an_order())
+        await self.end(cloud, vm)
+        await cloud.rebuild(vm, Spec(image="debian-13"), spec_hash="77aa")
+
+        async def runs() -> bool:
+            return await state_of(cloud, vm.vm_id) is VmState.RUNNING
+
+        await eventually(runs)
+
+    async def test_what_is_gone_cannot_be_rebuilt(self, cloud: Cloud) -> None:
+        vm = await cloud.create(an_order())
+        await cloud.terminate(vm)
+
+        async def is_gone() -> bool:
+            return await state_of(cloud, vm.vm_id) is None
+
+        await eventually(is_gone)
+        with pytest.raises(NotFound):
+            await cloud.rebuild(vm, Spec(image="debian-13"), spec_hash="")
+
+
+class ConsoleContract(CloudContract):
+    """For clouds that show what VMs say."""
+
+    async def say(self, cloud: Any, vm: Vm, text: str) -> None:
+        """Have the VM say something on its console."""
+        raise NotImplementedError
+
+    async def test_the_newest_lines_of_a_console_are_shown_last(self, cloud: Cloud) -> None:
+        assert isinstance(cloud, Consoles)
+        vm, other = await cloud.create(an_order()), await cloud.create(an_order())
+        await self.say(cloud, vm, "kernel panic\nnot syncing\n")
+        shown = await cloud.console(vm, 2)
+        assert shown.rstrip().endswith("kernel panic\nnot syncing")
+        assert "panic" not in await cloud.console(other, 200)
+
+    async def test_the_console_of_an_ended_vm_is_still_there(self, cloud: Cloud) -> None:
+        assert isinstance(cloud, Consoles)
+        vm = await cloud.create(an_order())
+        await self.say(cloud, vm, "kernel panic\n")
+        await self.end(cloud, vm)
+        assert "kernel panic" in await cloud.console(vm, 1)
+
+    async def test_what_is_gone_has_no_console(self, cloud: Cloud) -> None:
+        assert isinstance(cloud, Consoles)
+        vm = await cloud.create(an_order())
+        await cloud.terminate(vm)
+
+        async def is_gone() -> bool:
+            return await state_of(cloud, vm.vm_id) is None
+
+        await eventually(is_gone)
+        with pytest.raises(NotFound):
+            await cloud.console(vm, 1)

@@ -13,8 +13,11 @@ import pytest
 from iaas_service.domain import Vm
 from iaas_service.drivers.process import ProcessCloud, ProcessOptions
 from iaas_service.drivers.simulated import SimulatedCloud, SimulatedOptions
+from iaas_service.drivers.simulated.options import Lack
 from iaas_service.testing import (
     SUITE_ID,
+    CloudContract,
+    ConsoleContract,
     EventsContract,
     IdempotentCreateContract,
     RebootContract,
@@ -38,12 +41,19 @@ def simulated(options: SimulatedOptions) -> SimulatedCloud:
     )
 
 
-class Simulated(EventsContract, RebootContract, RebuildContract):
+class SimulatedWithLittle(CloudContract):
     async def end(self, cloud: SimulatedCloud, vm: Vm) -> None:
         cloud.world.kill(vm.vm_id)
 
     async def stop(self, cloud: SimulatedCloud, vm: Vm) -> None:
         cloud.world.stop(vm.vm_id)
+
+
+class Simulated(
+    SimulatedWithLittle, EventsContract, RebootContract, RebuildContract, ConsoleContract
+):
+    async def say(self, cloud: SimulatedCloud, vm: Vm, text: str) -> None:
+        cloud.world.say(vm.vm_id, text)
 
 
 class TestSimulatedWithIdempotentCreates(Simulated, IdempotentCreateContract):
@@ -65,7 +75,17 @@ class TestSimulatedWithoutIdempotentCreates(Simulated):
             yield cloud
 
 
-class TestProcess(EventsContract, RebootContract, IdempotentCreateContract):
+class TestSimulatedThatCanDoNothingBeyondTheLeast(SimulatedWithLittle):
+    @pytest.fixture
+    async def cloud(self) -> AsyncIterator[SimulatedCloud]:
+        least = SimulatedOptions(idempotent=False, lacks=frozenset(Lack))
+        async with simulated(least) as cloud:
+            yield cloud
+
+
+class TestProcess(
+    EventsContract, RebootContract, RebuildContract, ConsoleContract, IdempotentCreateContract
+):
     @pytest.fixture
     async def cloud(self, tmp_path: Path) -> AsyncIterator[ProcessCloud]:
         async with ProcessCloud(
@@ -84,6 +104,10 @@ class TestProcess(EventsContract, RebootContract, IdempotentCreateContract):
 
     async def stop(self, cloud: ProcessCloud, vm: Vm) -> None:
         os.kill(pid(cloud, vm), signal.SIGSTOP)
+
+    async def say(self, cloud: ProcessCloud, vm: Vm, text: str) -> None:
+        with (cloud.root.path / vm.vm_id / "log").open("a") as log:
+            log.write(text)
 
 
 def pid(cloud: ProcessCloud, vm: Vm) -> int:

@@ -22,10 +22,10 @@ from vmshepherd_kit.clock import Chance, Clock
 from vmshepherd_kit.config_file import Suite
 from vmshepherd_kit.errors import (
     NotFound,
+    OutcomeUnknown,
     Refused,
     ShepherdError,
     Unavailable,
-    Unsupported,
 )
 
 from ... import marker
@@ -74,7 +74,7 @@ class ProcessCloud:
     """The VMs beneath one root."""
 
     Options = ProcessOptions
-    traits = frozenset({Trait.IDEMPOTENT_CREATE, Trait.EVENTS, Trait.REBOOT})
+    traits = frozenset(Trait)
     horizon = timedelta(0)
 
     def __init__(
@@ -151,9 +151,16 @@ class ProcessCloud:
         """End its processes, start anew in the same folder."""
         return await self._to_the_end(vm.vm_id, self._reboot(vm.vm_id))
 
-    async def rebuild(self, vm: Vm, spec: Spec) -> Vm:
-        """There are no images to build from."""
-        raise Unsupported("the process driver has no images")
+    async def rebuild(self, vm: Vm, spec: Spec, *, spec_hash: str) -> Vm:
+        """End its processes, empty its folder, start what the spec says."""
+        return await self._to_the_end(vm.vm_id, self._rebuild(vm.vm_id, spec, spec_hash))
+
+    async def console(self, vm: Vm, lines: int) -> str:
+        """The end of its log; reboots and rebuilds go on in the same."""
+        machine = self._machines.get(vm.vm_id)
+        if machine is None:
+            raise _no_such(vm.vm_id)
+        return await self._in_thread(partial(machine.folder.console, lines))
 
     async def catalog(self) -> Catalog:
         """The flavors of the configuration."""
@@ -247,10 +254,37 @@ class ProcessCloud:
             raise _no_such(vm_id)
         with _doing(machine, VmState.TRANSITIONING):
             await self._end(machine)
+            await self._restart(machine)
+        return await self._renewed(machine)
+
+    async def _rebuild(self, vm_id: VmId, spec: Spec, spec_hash: str) -> Vm:
+        machine = self._machines.get(vm_id)
+        if machine is None:
+            raise _no_such(vm_id)
+        facts = launch.rebuilt(self._options, machine.facts, spec, spec_hash=spec_hash)
+        with _doing(machine, VmState.PENDING):
+            # What may fail for want of room fails while the VM still runs.
+            await self._in_thread(partial(machine.folder.prepare_rebuild, facts, spec.user_data))
+            try:
+                await self._end(machine)
+            except ShepherdError:
+                await self._in_thread(machine.folder.forget_rebuild)
+                raise
+            await self._in_thread(partial(_empty, machine.folder))
+            machine.facts = facts
+            await self._restart(machine)
+        return await self._renewed(machine)
+
+    async def _restart(self, machine: Machine) -> None:
+        """Start it anew.  OutcomeUnknown: it has ended, and that is all that is done."""
+        try:
             await self._in_thread(machine.folder.forget_process)
-            machine.process = await self._in_thread(
-                partial(self._start, machine.folder, machine.facts)
-            )
+            start = partial(self._start, machine.folder, machine.facts)
+            machine.process = await self._in_thread(start)
+        except (ShepherdError, OSError) as e:
+            raise OutcomeUnknown(f"the VM was ended and cannot be started anew: {e}") from e
+
+    async def _renewed(self, machine: Machine) -> Vm:
         self._watch_new()
         self._publish(machine)
         return await self._in_thread(machine.read)
@@ -363,6 +397,15 @@ class ProcessCloud:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _empty(folder: Folder) -> None:
+    try:
+        folder.rebuild()
+    except OSError as e:
+        raise OutcomeUnknown(
+            f"the VM was ended and its folder cannot be emptied: {e.filename}: {e.strerror}"
+        ) from e
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The files of one VM: all that is known of it, and all that outlives the service.
 
-    vm.json        what it was made as: never changes
+    vm.json        what it was made as, or rebuilt as: replaced whole, or not at all
     metadata.json  its metadata, for people to edit; the marker stands in vm.json alone
     alive          locked (flock) as long as any process of the VM lives
     birth          boot id and stat line of its process, written by that process itself
@@ -8,7 +8,8 @@
     log            what it says
     user-data      its user data
 
-A folder appears whole, by a rename, or not at all.  Everything here blocks, shortly.
+Whatever else is there is the VM's own disk, and goes when it is rebuilt.  A folder appears whole,
+by a rename, or not at all.  Everything here blocks, shortly.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -35,6 +37,11 @@ from ...domain import Order, VmId
 from . import proc
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EAGAIN})
+_OURS: Final = frozenset(
+    {"vm.json", "metadata.json", "alive", "birth", "birth.old", "ended", "log", "user-data"}
+)
+_PREPARED: Final = frozenset({"vm.json.new", "user-data.new"})
+_CONSOLE_BYTES: Final = 64 * 1024
 _TAIL_BYTES: Final = 2048
 _TAIL_LINES: Final = 2
 _TAIL_CHARACTERS: Final = 240
@@ -143,6 +150,44 @@ class Folder:
             (self.path / "birth").replace(self.path / "birth.old")
         (self.path / "ended").unlink(missing_ok=True)
 
+    def prepare_rebuild(self, facts: Facts, user_data: str) -> None:
+        """Write what the VM shall be rebuilt as beside what it is.  NoCapacity or Unavailable."""
+        with no_room():
+            try:
+                self.forget_rebuild()
+                _write(self.path / "vm.json.new", json.dumps(asdict(facts), indent=1))
+                if user_data:
+                    _write_user_data(self.path / "user-data.new", user_data)
+            except OSError:
+                self.forget_rebuild()
+                raise
+
+    def forget_rebuild(self) -> None:
+        """Remove what was prepared."""
+        for name in _PREPARED:
+            (self.path / name).unlink(missing_ok=True)
+
+    def rebuild(self) -> None:
+        """Remove the VM's disk, then let it be what was prepared.  OSError in the middle of it.
+
+        Interrupted, it is a VM that ended; it bears the new facts only once all else is new.
+        """
+        for path in list(self.path.iterdir()):
+            if path.name not in _OURS | _PREPARED:
+                _remove(path)
+        (self.path / "user-data").unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            (self.path / "user-data.new").replace(self.path / "user-data")
+        (self.path / "vm.json.new").replace(self.path / "vm.json")
+
+    def console(self, lines: int) -> str:
+        """The last lines of what it said, from no more than its end.  Unavailable."""
+        try:
+            said = _end_of(self.path / "log", _CONSOLE_BYTES)
+        except OSError as e:
+            raise Unavailable(f"the VM's log cannot be read: {e.strerror}") from e
+        return "\n".join(said.rstrip().split("\n")[-lines:])
+
     def note_end(self, how: str) -> None:
         """Write down how its process ended; lost when the disk is full, which does no harm."""
         with suppress(OSError):
@@ -209,8 +254,7 @@ class Root:
                 _write(new / "metadata.json", own)
                 _write(new / "alive", "")
                 if user_data:
-                    is_script = user_data.startswith("#!")
-                    _write(new / "user-data", user_data, mode=0o700 if is_script else 0o600)
+                    _write_user_data(new / "user-data", user_data)
                 new.rename(folder.path)
             except OSError:
                 shutil.rmtree(new, ignore_errors=True)
@@ -263,6 +307,17 @@ def _write(path: Path, text: str, *, mode: int = 0o600) -> None:
         file.write(text)
 
 
+def _write_user_data(path: Path, user_data: str) -> None:
+    _write(path, user_data, mode=0o700 if user_data.startswith("#!") else 0o600)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def _texts(path: Path) -> Mapping[str, str] | None:
     try:
         read = json.loads(path.read_bytes())
@@ -273,11 +328,20 @@ def _texts(path: Path) -> Mapping[str, str] | None:
     return {key: v if isinstance(v, str) else json.dumps(v) for key, v in read.items()}
 
 
+def _end_of(path: Path, size: int) -> str:
+    # It lies where the VM may put something else in its place, a pipe that never ends for one.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        stat = os.fstat(file.fileno())
+        if not S_ISREG(stat.st_mode):
+            return ""
+        file.seek(max(0, stat.st_size - size))
+        return file.read(size).decode(errors="replace")
+
+
 def _tail(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            lines = file.read(_TAIL_BYTES).decode(errors="replace").split("\n")
+        lines = _end_of(path, _TAIL_BYTES).split("\n")
     except OSError:
         return ""
     said = " / ".join([line.strip() for line in lines if line.strip()][-_TAIL_LINES:])

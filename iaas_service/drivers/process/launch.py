@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +57,18 @@ def flavor(options: ProcessOptions, spec: Spec) -> Flavor:
             violations=[Violation("spec.flavor", sentence)],
         )
     return options.flavors[spec.flavor]
+
+
+def rebuilt(options: ProcessOptions, facts: Facts, spec: Spec, *, spec_hash: str) -> Facts:
+    """What a VM is once it is rebuilt: of its own flavor, as that is by now.  NotFound."""
+    own = replace(spec, flavor=facts.flavor)
+    return replace(
+        facts,
+        image=spec.image or facts.image,
+        metadata=marker.rewritten(facts.metadata, spec_hash=spec_hash),
+        argv=command(options, own, name=facts.name, address=facts.address),
+        env=flavor(options, own).env,
+    )
 
 
 def start(folder: Folder, facts: Facts, environment: Mapping[str, str]) -> Process:

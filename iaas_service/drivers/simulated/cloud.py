@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
-from typing import Self
+from typing import Final, Self
 
 from vmshepherd_kit.clock import Chance, Clock
 from vmshepherd_kit.config_file import Suite
@@ -23,6 +23,7 @@ from vmshepherd_kit.errors import (
     QuotaExceeded,
     ShepherdError,
     Unavailable,
+    Unsupported,
 )
 
 from ... import marker
@@ -41,8 +42,15 @@ from ...domain import (
 )
 from ...port import Changes, Trait
 from ..placement import refuse_other_options
-from .options import CallError, SimulatedOptions
-from .world import CreateFailure, Record, SimulatedWorld
+from .options import CallError, Lack, SimulatedOptions
+from .world import DEFAULT_ZONE, CreateFailure, Record, SimulatedWorld
+
+_TRAITS: Final = {
+    Lack.EVENTS: Trait.EVENTS,
+    Lack.REBOOT: Trait.REBOOT,
+    Lack.REBUILD: Trait.REBUILD,
+    Lack.CONSOLE: Trait.CONSOLE,
+}
 
 
 class SimulatedCloud:
@@ -72,10 +80,10 @@ class SimulatedCloud:
     @property
     def traits(self) -> frozenset[Trait]:
         """Everything, but for what the options take away."""
-        traits = {Trait.EVENTS, Trait.REBOOT, Trait.REBUILD}
-        return frozenset(
-            traits | ({Trait.IDEMPOTENT_CREATE} if self._options.idempotent else set())
-        )
+        lacking = {_TRAITS[each] for each in self._options.lacks}
+        if not self._options.idempotent:
+            lacking.add(Trait.IDEMPOTENT_CREATE)
+        return frozenset(Trait) - lacking
 
     @property
     def horizon(self) -> timedelta:
@@ -116,6 +124,8 @@ class SimulatedCloud:
         made = self.world.made.get(order.marker.request_id)
         if made is not None:
             return self._repeated(made, order)
+        spec, zone = order.spec, order.spec.availability_zone or DEFAULT_ZONE
+        self.world.require_supply(flavor=spec.flavor, zone=zone, image=spec.image)
         failure = self._create_failure()
         if failure and not failure.after_creating:
             raise failure.error
@@ -146,13 +156,27 @@ class SimulatedCloud:
 
     async def reboot(self, vm: Vm) -> Vm:
         """It boots again."""
+        self._require(Trait.REBOOT)
         await self._call("reboot")
-        return self._boot(vm, vm.image)
+        record = self._record(vm)
+        return self._boot(record, replace(record.vm, cloud_state="REBOOT"))
 
-    async def rebuild(self, vm: Vm, spec: Spec) -> Vm:
+    async def rebuild(self, vm: Vm, spec: Spec, *, spec_hash: str) -> Vm:
         """It boots another image."""
+        self._require(Trait.REBUILD)
         await self._call("rebuild")
-        return self._boot(vm, spec.image or vm.image)
+        record = self._record(vm)
+        image = spec.image or record.vm.image
+        self.world.require_supply(flavor=record.vm.flavor, zone=record.vm.zone, image=image)
+        metadata = marker.rewritten(record.vm.metadata, spec_hash=spec_hash)
+        rebuilt = replace(record.vm, cloud_state="REBUILD", image=image, metadata=metadata)
+        return self._boot(record, rebuilt)
+
+    async def console(self, vm: Vm, lines: int) -> str:
+        """What the world has it say."""
+        self._require(Trait.CONSOLE)
+        await self._call("console")
+        return self._record(vm).console
 
     async def catalog(self) -> Catalog:
         """One image, two flavors, one zone; any other name is accepted too."""
@@ -161,14 +185,19 @@ class SimulatedCloud:
             CatalogEntry(kind=CatalogKind.IMAGE, id="image-1", name="simulated"),
             CatalogEntry(kind=CatalogKind.FLAVOR, id="flavor-1", name="small"),
             CatalogEntry(kind=CatalogKind.FLAVOR, id="flavor-2", name="large"),
-            CatalogEntry(kind=CatalogKind.ZONE, id="zone-1", name="simulated"),
+            CatalogEntry(kind=CatalogKind.ZONE, id="zone-1", name=DEFAULT_ZONE),
         ]
         used = Quota(resource="vms", limit=self._options.quota, used=len(self.world.records))
         return Catalog(entries=entries, quotas=[used])
 
     def watch(self) -> AbstractContextManager[Changes]:
         """What happens in the world."""
+        self._require(Trait.EVENTS)
         return self.world.feed.subscribe()
+
+    def _require(self, trait: Trait) -> None:
+        if trait not in self.traits:
+            raise Unsupported(f"this simulated cloud is not {trait.value}")
 
     async def _call(self, kind: str) -> None:
         self.calls[kind] += 1
@@ -232,7 +261,7 @@ class SimulatedCloud:
             addresses=(Address(ip=self._address(), network="simulated"),),
             image=spec.image,
             flavor=spec.flavor,
-            zone=spec.availability_zone,
+            zone=spec.availability_zone or DEFAULT_ZONE,
             key_name=spec.key_name,
         )
         running_from = now + self._options.boot_time
@@ -246,13 +275,15 @@ class SimulatedCloud:
         network = self._options.address
         return str(network[next(self._addresses) % network.num_addresses])
 
-    def _boot(self, vm: Vm, image: str) -> Vm:
+    def _record(self, vm: Vm) -> Record:
         record = self.world.records.get(vm.vm_id)
         if record is None:
             raise NotFound(f"the cloud has no VM {vm.vm_id}", vm_id=vm.vm_id)
+        return record
+
+    def _boot(self, record: Record, vm: Vm) -> Vm:
         record.running_from = self._clock.wall() + self._options.boot_time
-        booting = replace(record.vm, state=VmState.PENDING, cloud_state="REBOOT", image=image)
-        self.world.change(record, booting)
+        self.world.change(record, replace(vm, state=VmState.PENDING, fault=""))
         self._age_after(self._options.boot_time)
         return record.vm
 

@@ -79,6 +79,15 @@ class Failures(Settings):
     list_incomplete: Probability = 0
 
 
+class Lack(StrEnum):
+    """What a cloud cannot do."""
+
+    EVENTS = "events"
+    REBOOT = "reboot"
+    REBUILD = "rebuild"
+    CONSOLE = "console"
+
+
 def _loopback(value: object) -> IPv4Network:
     try:
         network = ip_network(str(value))
@@ -107,6 +116,8 @@ class SimulatedOptions(Settings):
     """Most VMs."""
     idempotent: bool = True
     """Whether a create repeated with the same request id makes no second VM."""
+    lacks: frozenset[Lack] = frozenset()
+    """What it cannot do."""
     horizon: Duration = timedelta(seconds=120)
     """What the driver tells as its unknown-outcome horizon when creates are not idempotent."""
     address: Annotated[IPv4Network, BeforeValidator(_loopback)] = IPv4Network("127.64.0.0/10")

@@ -6,17 +6,28 @@ The driver reads and changes it; tests do so too, past the driver.  Nothing here
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
-from vmshepherd_kit.errors import OutcomeUnknown, ShepherdError, Unavailable
+from vmshepherd_kit.errors import (
+    NoCapacity,
+    NotFound,
+    OutcomeUnknown,
+    QuotaExceeded,
+    ShepherdError,
+    Unavailable,
+    Violation,
+)
 
 from ...domain import Changed, Gone, Order, Vm, VmId, VmState
 from ...feed import Feed
 
 CELLS: Final = 2
+# Where VMs land whose order leaves the zone to the cloud.
+DEFAULT_ZONE: Final = "simulated"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -29,6 +40,7 @@ class Record:
     running_from: datetime
     gone_from: datetime | None = None
     undeletable: ShepherdError | None = None
+    console: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +49,21 @@ class CreateFailure:
 
     error: ShepherdError
     after_creating: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shortage:
+    """What no VM can be made of while it lasts; None is any."""
+
+    error: Callable[[], ShepherdError]
+    flavor: str | None = None
+    zone: str | None = None
+    image: str | None = None
+
+    def concerns(self, *, flavor: str, zone: str, image: str) -> bool:
+        """Whether such a VM cannot be made."""
+        pairs = ((self.flavor, flavor), (self.zone, zone), (self.image, image))
+        return all(short in {None, wanted} for short, wanted in pairs)
 
 
 class SimulatedWorld:
@@ -48,6 +75,7 @@ class SimulatedWorld:
         # Every create ever answered, so that a repeat is recognised when its VM is gone.
         self.made: dict[str, Record] = {}
         self.create_failures: deque[CreateFailure] = deque()
+        self.shortages: list[Shortage] = []
         self.cell_is_down = False
         self.cell_is_silent = False
         self._count = 0
@@ -84,6 +112,12 @@ class SimulatedWorld:
     def visible(self, vms: Iterable[Record]) -> list[Vm]:
         """What a listing shows of them: nothing of a cell that is down."""
         return [r.vm for r in vms if not self.is_unreachable(r)]
+
+    def require_supply(self, *, flavor: str, zone: str, image: str) -> None:
+        """Raise what is short of such a VM, the first that was told."""
+        for shortage in self.shortages:
+            if shortage.concerns(flavor=flavor, zone=zone, image=image):
+                raise shortage.error()
 
     def is_unreachable(self, record: Record) -> bool:
         """Whether the VM's cell is down."""
@@ -135,6 +169,31 @@ class SimulatedWorld:
     def cell_down(self, down: bool = True, *, silently: bool = False) -> None:  # noqa: FBT001, FBT002
         """Every second VM is out of reach; silently: listings that miss them say they are whole."""
         self.cell_is_down, self.cell_is_silent = down, silently
+
+    def no_capacity(self, flavor: str, zone: str) -> None:
+        """The zone has no room for VMs of the flavor, until `restock`."""
+        words = f"no host of zone {zone!r} has room for flavor {flavor!r}"
+        self.shortages.append(Shortage(error=partial(NoCapacity, words), flavor=flavor, zone=zone))
+
+    def quota_exceeded(self, flavor: str) -> None:
+        """The quota allows no more VMs of the flavor in any zone, until `restock`."""
+        words = f"the quota for flavor {flavor!r} is used up"
+        self.shortages.append(Shortage(error=partial(QuotaExceeded, words), flavor=flavor))
+
+    def image_missing(self, image: str) -> None:
+        """Somebody removed the image; VMs made from it run on.  Until `restock`."""
+        words = f"there is no image {image!r}"
+        violations = [Violation("spec.image", words)]
+        error = partial(NotFound, words, reason="IMAGE_NOT_FOUND", violations=violations)
+        self.shortages.append(Shortage(error=error, image=image))
+
+    def restock(self) -> None:
+        """Nothing is short any more."""
+        self.shortages.clear()
+
+    def say(self, vm_id: str, text: str) -> None:
+        """The VM says something on its console."""
+        self._record(vm_id).console += text
 
     def next_create_fails(
         self, error: ShepherdError, *, after_creating: bool = False, times: int = 1
