@@ -11,31 +11,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from .model import Backoff, Judged, Observation, Refusal, VmStatus
+from .failures import class_of
+from .health import is_overdue
+from .model import Backoff, Judged, Observation, Refusal, Spec, VmStatus
 
 CREATES_PER_CYCLE = 100
-LONGEST = timedelta(minutes=10)
 INFANCY = timedelta(seconds=30)
 BOOT_FAILED = "BOOT_FAILED"
 
-# What the first failure of a class costs.
-_FIRST = {
-    "QUOTA_EXCEEDED": timedelta(seconds=15),
-    "NO_CAPACITY": timedelta(seconds=15),
-    "THROTTLED": timedelta(seconds=5),
-    "INVALID_ARGUMENT": timedelta(seconds=30),
-    "NOT_FOUND": timedelta(seconds=30),
-    "PERMISSION_DENIED": timedelta(seconds=30),
-    "UNAUTHENTICATED": timedelta(seconds=30),
-}
-_FIRST_OTHER = timedelta(seconds=1)
+_FAILED = {VmStatus.UNHEALTHY, VmStatus.ERROR, VmStatus.TERMINATED}
 
 
 def may_create(backoff: Backoff, seen: Observation) -> tuple[int, tuple[Refusal, ...]]:
     """How many creates may be sent now, and why not more."""
     if backoff.failures == 0:
         return CREATES_PER_CYCLE, ()
-    why = f"after {backoff.failures} failures: {backoff.message}"
+    why = f"after {backoff.failures} failures: {class_of(backoff.reason).words}{backoff.message}"
     if backoff.until is not None and seen.now < backoff.until:
         wait = (backoff.until - seen.now).total_seconds()
         return 0, (Refusal("BACKOFF", f"creating waits {wait:.0f} s {why}"),)
@@ -48,18 +39,18 @@ def after_failure(
     reason: str,
     message: str,
     now: datetime,
-    spec_hash: str,
+    spec: Spec,
     at_least: timedelta | None = None,
 ) -> Backoff:
     """One failure more."""
-    wait = _FIRST.get(reason, _FIRST_OTHER) * 2 ** min(backoff.failures, 20)
-    wait = min(max(wait, at_least or timedelta(0)), LONGEST)
+    wait = class_of(reason).first_wait * 2 ** min(backoff.failures, 20)
+    wait = min(max(wait, at_least or timedelta(0)), spec.policy.longest_backoff)
     return Backoff(
         failures=backoff.failures + 1,
         until=now + wait,
         reason=reason,
         message=message,
-        spec_hash=spec_hash,
+        spec_hash=spec.spec_hash,
     )
 
 
@@ -73,33 +64,53 @@ def settle(judged: Sequence[Judged], backoff: Backoff, seen: Observation) -> Bac
 
 
 def boot_failures(judged: Sequence[Judged], backoff: Backoff, seen: Observation) -> Backoff:
-    """One failure more when VMs died or failed right after birth that were not counted yet."""
-    stillborn = [
-        each for each in judged if is_stillborn(each, seen) and not each.memory.boot_failure_counted
-    ]
+    """One failure more when VMs failed right after birth that were not counted yet."""
+    stillborn = [each for each in judged if _is_news(each) and is_stillborn(each, seen)]
     if not stillborn:
         return backoff
     message = f"{stillborn[0].vm.vm_id} failed right after its birth: {stillborn[0].reason}"
-    return after_failure(
-        backoff, reason=BOOT_FAILED, message=message, now=seen.now, spec_hash=seen.spec.spec_hash
-    )
+    return after_failure(backoff, reason=BOOT_FAILED, message=message, now=seen.now, spec=seen.spec)
 
 
 def is_stillborn(judged: Judged, seen: Observation) -> bool:
-    """Whether a VM of the present spec never served: dead in its infancy, or failing its check
-    from the first.
+    """Whether a VM of the present spec never served: dead in its infancy, never running, or failing
+    its check from the first.
     """
-    if judged.memory.was_healthy or judged.vm.spec_hash != seen.spec.spec_hash:
+    if judged.memory.was_healthy or not failed_early(judged, seen):
         return False
-    if judged.status is VmStatus.UNHEALTHY:
-        return True
     dead = judged.status in {VmStatus.ERROR, VmStatus.TERMINATED}
-    return dead and seen.now - judged.memory.first_seen < INFANCY
+    return not dead or seen.now - judged.memory.first_seen < INFANCY
+
+
+def failed_early(judged: Judged, seen: Observation) -> bool:
+    """Whether a VM of the present spec failed before it proved itself, whatever it did until then.
+    One that was repaired in its place was born long ago.
+    """
+    memory = judged.memory
+    if memory.was_proved or memory.repaired_at or judged.vm.spec_hash != seen.spec.spec_hash:
+        return False
+    return judged.status in _FAILED or is_overdue(judged, seen.spec.policy, seen.now)
+
+
+def early_failure(judged: Sequence[Judged], seen: Observation) -> str:
+    """Which VM failed early in this cycle, and how; "" when none did."""
+    return next(
+        (
+            f"{each.vm.name or each.vm.vm_id} failed before it proved itself: {each.reason}"
+            for each in judged
+            if _is_news(each) and failed_early(each, seen)
+        ),
+        "",
+    )
+
+
+def _is_news(judged: Judged) -> bool:
+    return not judged.memory.boot_failure_counted
 
 
 def counted(judged: Judged, seen: Observation) -> Judged:
-    """The same VM, its failed birth not to be counted again."""
-    if not is_stillborn(judged, seen):
+    """The same VM, its early failure not to be counted again."""
+    if not failed_early(judged, seen):
         return judged
     return replace(judged, memory=replace(judged.memory, boot_failure_counted=True))
 

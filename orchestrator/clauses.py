@@ -1,5 +1,5 @@
-"""Pure: which clause decided. Every word that a plan uses for a reason or a refusal, with the key of
-the preset or of the configuration, or else the rule, that it follows from.
+"""Pure: which clause decided. Every word that a plan uses for a reason or a refusal, with the key
+of the preset or of the configuration, or else the rule, that it follows from.
 
 Read by `views` and the back-test; decides nothing. Whoever reads "BUDGET_SPENT" learns here what to
 change when it is not what they want.
@@ -57,5 +57,5 @@ _CLAUSES = {
 
 
 def clause_of(word: str) -> str:
-    """The clause behind a reason or a refusal; "" for words of the cloud, the store or a service."""
+    """The clause behind a reason or refusal; "" for words of the cloud, the store or a service."""
     return _CLAUSES.get(word, "")

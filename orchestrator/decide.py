@@ -1,10 +1,13 @@
 """Pure: what a preset needs next. No clock, no I/O, no randomness: one observation in, one plan
 out.
 
-The rules stand in the order in which they apply, each in its own file: judge every VM (`health`),
-withhold health when too much fails (`breaker`), guard the count (`guard`), count who lives and who
-leaves (`stock`), make what is missing (`make`), remove what is dead, replaced or too much
-(`remove`). Whatever is refused or postponed says why. Replacements come first and must be ready
+The rules stand in the order in which they apply, each in its own file: judge every VM (`health`,
+`drift`), withhold health when too much fails (`breaker`) or nothing healthier comes after it
+(`suspension`), guard the count (`guard`), count who lives and who leaves (`stock`: `leaving`,
+`rollout`), repair in place (`repair`), make what is missing (`make`: `placement`, `backoff`),
+remove what is dead, replaced or too much (`remove`: `ranking`, `keeping`, `budget`). A preset that
+is declared no more has an end of its own (`tombstone`). Whatever is refused or postponed says why,
+and `clauses` says which words of the preset decided. Replacements come first and must be ready
 before what they replace is destroyed, so a blind prober or a bad image costs one VM too many,
 never one too few.
 """
@@ -12,42 +15,101 @@ never one too few.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from . import breaker, guard, health, skew
-from .backoff import boot_failures, counted, settle
+from . import breaker, budget, guard, health, rollout, skew, suspension
+from .backoff import boot_failures, counted, early_failure, settle
 from .make import make
-from .model import Judged, Memory, Observation, Plan, Refusal, VmId, VmMemory
-from .remove import remove
-from .stock import count_alive, take_stock
+from .model import Judged, Memory, Observation, Plan, Refusal, Removal, VmId, VmMemory
+from .remove import remove, wished
+from .repair import repair
+from .stock import Stock, count_alive, group, take_stock
+from .tombstone import wind_down
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """All VMs judged, what is remembered of them, and what is withheld."""
+
+    judged: tuple[Judged, ...]
+    memory: Memory
+    notes: tuple[Refusal, ...]
 
 
 def decide(seen: Observation) -> Plan:
     """What this preset needs next."""
-    seen = replace(seen, memory=skew.not_after(seen.memory, seen.now))
-    judged, memory, notes = _judge(seen)
+    seen = _prepared(seen)
+    found = _judge(seen)
     blocked = _why_not(seen)
     if blocked:
         return Plan(
-            refusals=(*notes, *blocked), judged=judged, memory=memory, is_settled=seen.complete
+            refusals=(*found.notes, *blocked),
+            judged=found.judged,
+            memory=found.memory,
+            is_settled=seen.complete,
         )
-    count, held_back = guard.accept_count(seen.spec, memory, seen.wishes, alive=count_alive(judged))
-    stock = take_stock(judged, memory, seen, count=count)
-    creates, create_notes = make(stock)
-    terminations, terminate_notes = remove(stock)
-    fresh = [step.intent for step in creates if step.intent not in stock.open_intents]
-    return Plan(
-        steps=(*creates, *terminations),
-        refusals=(*notes, *held_back, *create_notes, *terminate_notes),
-        judged=judged,
-        memory=replace(
-            memory,
-            intents=(*stock.open_intents, *fresh),
-            next_slot=memory.next_slot + len(fresh),
-            accepted_count=count,
-        ),
-        is_settled=stock.is_calm and not creates and not terminations,
+    if seen.removal is not None:
+        return _end(seen, found, seen.removal)
+    count, held_back = guard.accept_count(
+        seen.spec, found.memory, seen.wishes, alive=count_alive(found.judged)
     )
+    return _keep(take_stock(found.judged, found.memory, seen, count=count), found, held_back)
+
+
+def _keep(stock: Stock, found: _Judgement, held_back: tuple[Refusal, ...]) -> Plan:
+    """The plan for a preset that is declared."""
+    repairs, repair_notes = repair(stock)
+    creates, create_notes = make(stock)
+    removals, removal_notes = remove(stock)
+    fresh = [step.intent for step in creates if step.intent not in stock.open_intents]
+    steps = (*creates, *repairs, *removals)
+    return Plan(
+        steps=steps,
+        refusals=(
+            *found.notes,
+            *held_back,
+            *rollout.notes(group(stock)),
+            *repair_notes,
+            *create_notes,
+            *removal_notes,
+        ),
+        judged=stock.judged,
+        memory=replace(
+            stock.memory,
+            intents=(*stock.open_intents, *fresh),
+            next_slot=stock.memory.next_slot + len(fresh),
+            accepted_count=stock.count,
+        ),
+        is_settled=stock.is_calm and not steps and not repair_notes,
+    )
+
+
+def _end(seen: Observation, found: _Judgement, removal: Removal) -> Plan:
+    """The plan for a preset that is declared no more."""
+    stock = take_stock(found.judged, found.memory, seen, count=0)
+    ends, notes = wind_down(stock, removal)
+    asked = wished(stock)
+    steps = {step.vm.vm_id: step for step in (*ends, *asked)}
+    return Plan(
+        steps=tuple(steps.values()),
+        refusals=(*found.notes, *notes),
+        judged=found.judged,
+        memory=replace(found.memory, intents=stock.open_intents),
+        is_settled=not steps,
+    )
+
+
+def _prepared(seen: Observation) -> Observation:
+    """The observation with times that make sense, what people protect, and what they resumed."""
+    memory = skew.not_after(seen.memory, seen.now, seen.spec.policy)
+    if seen.wishes.resumes != memory.resumes_seen:
+        memory = suspension.resumed(memory, seen.wishes)
+    memory = replace(memory, deletions=budget.remembered(memory, seen.spec.policy, seen.now))
+    protected = seen.wishes.protections
+    vms = seen.vms
+    if protected:
+        vms = tuple(replace(vm, protected=True) if vm.vm_id in protected else vm for vm in vms)
+    return replace(seen, memory=memory, vms=vms)
 
 
 def _why_not(seen: Observation) -> tuple[Refusal, ...]:
@@ -60,24 +122,31 @@ def _why_not(seen: Observation) -> tuple[Refusal, ...]:
     return ()
 
 
-def _judge(seen: Observation) -> tuple[tuple[Judged, ...], Memory, tuple[Refusal, ...]]:
-    """Every VM judged, with the breaker applied to the health timers."""
+def _judge(seen: Observation) -> _Judgement:
+    """Every VM judged, with breaker, patience and suspension applied."""
     judged = health.judge_all(seen)
-    why = breaker.why_open(judged, seen.spec.policy, seen.fleet) if seen.spec.check else ""
+    lost = budget.lost_to_health(seen)
+    why = ""
+    if seen.spec.check:
+        why = breaker.why_open(judged, seen.spec.policy, seen.fleet, lost=lost)
     since = seen.memory.breaker_since
     if since is not None and not why:
         judged = health.judge_all(_thawed(seen))
     backoff = boot_failures(judged, settle(judged, seen.memory.backoff, seen), seen)
+    failure = early_failure(judged, seen)
     judged = tuple(counted(each, seen) for each in judged)
     memory = replace(
         seen.memory,
         backoff=backoff,
         breaker_since=(since or seen.now) if why else None,
+        suspended_since=suspension.since_when(seen.memory.suspended_since, backoff, seen),
+        rollout=rollout.follow(judged, seen.memory, seen, early_failure=failure),
         vms=_remembered(judged, seen),
     )
-    if not why:
-        return judged, memory, ()
-    return judged, memory, (Refusal("BREAKER_OPEN", f"nothing is destroyed for its health: {why}"),)
+    notes = suspension.notes(memory, seen.spec)
+    if why:
+        notes = (Refusal("BREAKER_OPEN", f"nothing is destroyed for its health: {why}"), *notes)
+    return _Judgement(judged, memory, notes)
 
 
 def _thawed(seen: Observation) -> Observation:

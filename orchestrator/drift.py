@@ -45,5 +45,3 @@ def evidence(judged: Judged, spec: Spec) -> str:
 
 def _differs(first: str, now: str) -> bool:
     return bool(first and now) and first != now
-
-

@@ -1,5 +1,5 @@
-"""Pure: the classes of failed creates: what the first one costs, whether another placement may help,
-and how people are told.
+"""Pure: the classes of failed creates: what the first one costs, whether another placement may
+help, and how people are told.
 
 The class is the reason of the error that the iaas_service gave; what is not known here waits
 shortly and tries the same again.
@@ -24,7 +24,7 @@ class Scope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FailureClass:
-    """One class of failed creates."""
+    """One class of failed creates; its words stand before the cloud's own."""
 
     first_wait: timedelta
     scope: Scope
@@ -32,33 +32,29 @@ class FailureClass:
 
 
 _BAD_SPEC = FailureClass(
-    timedelta(seconds=30), Scope.IMAGE_AND_FLAVOR, "the cloud does not take the spec"
+    timedelta(seconds=30), Scope.IMAGE_AND_FLAVOR, "the cloud does not take the spec: "
 )
 _AUTH = FailureClass(
-    timedelta(seconds=30), Scope.NOTHING, "the credentials of the provider do not allow it"
+    timedelta(seconds=30), Scope.NOTHING, "the credentials of the provider do not allow it: "
 )
-_OTHER = FailureClass(timedelta(seconds=1), Scope.NOTHING, "it failed")
+_OTHER = FailureClass(timedelta(seconds=1), Scope.NOTHING, "")
 
 CLASSES: Mapping[str, FailureClass] = {
-    "QUOTA_EXCEEDED": FailureClass(
-        timedelta(seconds=15), Scope.FLAVOR, "the quota is used up"
-    ),
+    "QUOTA_EXCEEDED": FailureClass(timedelta(seconds=15), Scope.FLAVOR, "the quota is used up: "),
     "NO_CAPACITY": FailureClass(
-        timedelta(seconds=15), Scope.FLAVOR_IN_ZONE, "the cloud has no room"
+        timedelta(seconds=15), Scope.FLAVOR_IN_ZONE, "the cloud has no room: "
     ),
     "THROTTLED": FailureClass(
-        timedelta(seconds=5), Scope.NOTHING, "the cloud asks for fewer calls"
+        timedelta(seconds=5), Scope.NOTHING, "the cloud asks for fewer calls: "
     ),
     "INVALID_ARGUMENT": _BAD_SPEC,
     "NOT_FOUND": _BAD_SPEC,
     "PERMISSION_DENIED": _AUTH,
     "UNAUTHENTICATED": _AUTH,
     "UNAVAILABLE": FailureClass(
-        timedelta(seconds=1), Scope.NOTHING, "the cloud cannot be reached"
+        timedelta(seconds=1), Scope.NOTHING, "the cloud cannot be reached: "
     ),
-    "BOOT_FAILED": FailureClass(
-        timedelta(seconds=1), Scope.NOTHING, "VMs fail right after their birth"
-    ),
+    "BOOT_FAILED": FailureClass(timedelta(seconds=1), Scope.NOTHING, ""),
 }
 
 

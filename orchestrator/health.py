@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from . import drift
 from .model import (
     Check,
     Judged,
@@ -25,6 +26,8 @@ from .model import (
 )
 
 SILENCE = Probe(Verdict.UNKNOWN)
+# A VM that was ready for so long after its repair has its repairs forgotten.
+REPAIRED_FOR_GOOD = timedelta(hours=1)
 
 # States in which nothing but the cloud decides.
 _SETTLED = {
@@ -35,6 +38,7 @@ _SETTLED = {
     VmState.ERROR: (VmStatus.ERROR, "given up by the cloud"),
     VmState.UNKNOWN: (VmStatus.UNKNOWN, "the cloud cannot tell"),
 }
+_GOING = {VmState.DELETING, VmState.TERMINATED}
 
 
 def judge_all(seen: Observation) -> tuple[Judged, ...]:
@@ -45,14 +49,18 @@ def judge_all(seen: Observation) -> tuple[Judged, ...]:
 def judge(vm: Vm, seen: Observation) -> Judged:
     """One VM, with what is to be remembered about it."""
     memory = seen.memory.vms.get(vm.vm_id) or VmMemory(first_seen=seen.now)
+    memory = drift.first_report(memory, vm)
     if memory.is_terminating and vm.state is not VmState.TERMINATED:
-        return _judged(vm, VmStatus.DELETING, "we had it terminated", memory)
+        return _judged(vm, VmStatus.DELETING, "we had it terminated", memory, seen=seen)
+    if memory.kept_since is not None and vm.state not in _GOING:
+        reason = f"failed, and kept for study since {moment(memory.kept_since)}"
+        return _judged(vm, VmStatus.KEPT, reason, memory, seen=seen)
     if vm.state in _SETTLED:
         status, reason = _SETTLED[vm.state]
         words = vm.fault or vm.cloud_state
-        return _judged(vm, status, f"{reason}: {words}" if words else reason, memory)
+        return _judged(vm, status, f"{reason}: {words}" if words else reason, memory, seen=seen)
     if vm.state is VmState.PENDING:
-        return _judged(vm, VmStatus.PENDING, "booting", memory)
+        return _judged(vm, VmStatus.PENDING, "booting", memory, seen=seen)
     if memory.first_running is None:
         memory = replace(memory, first_running=seen.now)
     memory = remember_probe(memory, seen.probes.get(vm.vm_id, SILENCE), seen.spec, seen.now)
@@ -81,7 +89,8 @@ def in_grace(memory: VmMemory, policy: Policy, now: datetime) -> bool:
 def is_overdue(judged: Judged, policy: Policy, now: datetime) -> bool:
     """Whether a VM has been booting for too long, counted from when it was first seen."""
     is_booting = judged.vm.state is VmState.PENDING and judged.status is VmStatus.PENDING
-    return is_booting and now - judged.memory.first_seen >= policy.boot_timeout
+    since = judged.memory.repaired_at or judged.memory.first_seen
+    return is_booting and now - since >= policy.boot_timeout
 
 
 def is_failing(judged: Judged) -> bool:
@@ -130,22 +139,22 @@ def _failed(memory: VmMemory, check: Check, now: datetime) -> VmMemory:
 def _running(vm: Vm, memory: VmMemory, seen: Observation) -> Judged:
     # An announced shutdown comes, whatever its check says: it is told first.
     if expiring := _expiring(vm, seen):
-        return _judged(vm, *expiring, memory)
+        return _judged(vm, *expiring, memory, seen=seen)
     if memory.is_unhealthy:
         message = seen.probes.get(vm.vm_id, SILENCE).message or "its check fails"
-        return _judged(
-            vm, VmStatus.UNHEALTHY, f"failing since {memory.failing_since}: {message}", memory
-        )
+        reason = f"failing since {moment(memory.failing_since)}: {message}"
+        return _judged(vm, VmStatus.UNHEALTHY, reason, memory, seen=seen)
     if seen.spec.check is None:
-        return _judged(vm, VmStatus.RUNNING, "running", memory, is_ready=True)
+        return _judged(vm, VmStatus.RUNNING, "running", memory, seen=seen, is_ready=True)
     if not memory.was_healthy:
-        return _judged(vm, VmStatus.PENDING, "running, has not passed its check yet", memory)
+        reason = "running, has not passed its check yet"
+        return _judged(vm, VmStatus.PENDING, reason, memory, seen=seen)
     reason = (
         "passes its check"
         if memory.failures == 0
         else f"failed its check {memory.failures} times, not enough yet"
     )
-    return _judged(vm, VmStatus.RUNNING, reason, memory, is_ready=memory.failures == 0)
+    return _judged(vm, VmStatus.RUNNING, reason, memory, seen=seen, is_ready=memory.failures == 0)
 
 
 def _expiring(vm: Vm, seen: Observation) -> tuple[VmStatus, str] | None:
@@ -153,9 +162,11 @@ def _expiring(vm: Vm, seen: Observation) -> tuple[VmStatus, str] | None:
         return None
     left = vm.shutdown_at - seen.now
     if left <= timedelta(0):
-        return VmStatus.AFTER_TIME_SHUTDOWN, f"its shutdown was announced for {vm.shutdown_at}"
+        ended = f"its shutdown was announced for {moment(vm.shutdown_at)}"
+        return VmStatus.AFTER_TIME_SHUTDOWN, ended
     if left <= _notice(vm, vm.shutdown_at, seen.spec.policy):
-        return VmStatus.NEARBY_SHUTDOWN, f"its shutdown is announced for {vm.shutdown_at}"
+        near = f"its shutdown is announced for {moment(vm.shutdown_at)}"
+        return VmStatus.NEARBY_SHUTDOWN, near
     return None
 
 
@@ -169,6 +180,41 @@ def _notice(vm: Vm, shutdown_at: datetime, policy: Policy) -> timedelta:
 
 
 def _judged(
-    vm: Vm, status: VmStatus, reason: str, memory: VmMemory, *, is_ready: bool = False
+    vm: Vm,
+    status: VmStatus,
+    reason: str,
+    memory: VmMemory,
+    *,
+    seen: Observation,
+    is_ready: bool = False,
 ) -> Judged:
-    return Judged(vm=vm, status=status, reason=reason, memory=memory, is_ready=is_ready)
+    memory = _proving(memory, seen) if is_ready else _not_ready(memory)
+    return Judged(
+        vm=vm,
+        status=status,
+        reason=reason,
+        memory=memory,
+        is_ready=is_ready,
+        is_outdated=drift.is_outdated(vm, memory, seen.spec),
+    )
+
+
+def _not_ready(memory: VmMemory) -> VmMemory:
+    return memory if memory.ready_since is None else replace(memory, ready_since=None)
+
+
+def _proving(memory: VmMemory, seen: Observation) -> VmMemory:
+    """The memory of a ready VM: since when, and what follows from having been so for long."""
+    if memory.ready_since is None:
+        memory = replace(memory, ready_since=seen.now)
+    lasted = seen.now - (memory.ready_since or seen.now)
+    if not memory.was_proved and lasted >= seen.spec.policy.min_healthy_time:
+        memory = replace(memory, was_proved=True)
+    if (memory.reboots or memory.rebuilds) and lasted >= REPAIRED_FOR_GOOD:
+        memory = replace(memory, reboots=0, rebuilds=0)
+    return memory
+
+
+def moment(time: datetime | None) -> str:
+    """A time for people, in UTC."""
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC" if time else "a while ago"

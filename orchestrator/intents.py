@@ -9,10 +9,11 @@ listing shows it long after it was sent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid5
 
-from .model import Create, Intent, IntentPhase, Observation, RequestId
+from .model import Create, Intent, IntentPhase, Observation, Placement, RequestId
 
 # So long after a create was sent, a whole listing without its VM disproves it on any cloud.
 DISPROVED_AFTER = timedelta(seconds=120)
@@ -51,10 +52,10 @@ def to_repeat(open_intents: tuple[Intent, ...], seen: Observation) -> tuple[Crea
     )
 
 
-def new_intents(number: int, seen: Observation) -> tuple[Intent, ...]:
-    """So many fresh intents; their ids follow from what is unique: suite, preset, token, slot."""
+def new_intents(places: Sequence[Placement], seen: Observation) -> tuple[Intent, ...]:
+    """A fresh intent for each; their ids follow from what is unique: suite, preset, token, slot."""
     return tuple(
-        _intent(seen, slot) for slot in range(seen.memory.next_slot, seen.memory.next_slot + number)
+        _intent(seen, slot, place) for slot, place in enumerate(places, seen.memory.next_slot)
     )
 
 
@@ -70,10 +71,11 @@ def _may_be_sent(intent: Intent, seen: Observation) -> bool:
     return seen.now - intent.sent_at >= seen.cloud.horizon
 
 
-def _intent(seen: Observation, slot: int) -> Intent:
+def _intent(seen: Observation, slot: int, placement: Placement) -> Intent:
     identity = uuid5(_NAMESPACE, f"{seen.suite_id}/{seen.spec.name}/{seen.fencing_token}/{slot}")
     return Intent(
         request_id=RequestId(str(identity)),
         name=f"{seen.spec.name}-{str(identity)[:8]}",
         spec_hash=seen.spec.spec_hash,
+        placement=placement,
     )

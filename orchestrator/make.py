@@ -1,12 +1,13 @@
 """Pure: which VMs are to be made now.
 
 As many as are missing, and one for each leaving VM as far as `max_surge` allows; creates whose
-answer was lost are repeated under their own request id first.
+answer was lost are repeated under their own request id first. Of what and where the new ones are
+made is `placement`.
 """
 
 from __future__ import annotations
 
-from . import intents
+from . import intents, placement
 from .backoff import BOOT_FAILED, may_create
 from .model import Create, Process, Refusal, VmStatus
 from .stock import Stock
@@ -29,8 +30,9 @@ def make(stock: Stock) -> tuple[tuple[Create, ...], tuple[Refusal, ...]]:
         return (), (Refusal("SLOW_START", "the VM that is tried alone has not proved itself yet"),)
     repeats = repeats[:allowed]
     number = max(0, min(missing, allowed - len(repeats)))
-    fresh = tuple(Create(each, *_why(stock)) for each in intents.new_intents(number, seen))
-    return (*repeats, *fresh), refusals
+    places, shortages = placement.choose(number, stock)
+    fresh = tuple(Create(each, *_why(stock)) for each in intents.new_intents(places, seen))
+    return (*repeats, *fresh), (*refusals, *shortages)
 
 
 def _why(stock: Stock) -> tuple[str, str]:

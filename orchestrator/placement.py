@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from .failures import Scope, class_of
-from .model import Fate, Outcome, Placement, Refusal, Shortage, Spec
+from .model import Create, Fate, Outcome, Placement, Refusal, Shortage, Spec
 from .stock import Stock
 
 
@@ -37,11 +37,13 @@ def after(
 ) -> tuple[Shortage, ...]:
     """What is short once these creates were tried."""
     for outcome in creates:
+        if not isinstance(outcome.step, Create):
+            continue
         placement = outcome.step.intent.placement
         if outcome.fate is Fate.DONE:
             shortages = tuple(each for each in shortages if not _covers(each.placement, placement))
         elif outcome.fate is Fate.FAILED:
-            shortages = _with(shortages, outcome, placement, spec, now)
+            shortages = _with(shortages, outcome, _short(placement, outcome), spec=spec, now=now)
     return shortages
 
 
@@ -80,14 +82,14 @@ def _covers(short: Placement, placement: Placement) -> bool:
 def _with(
     shortages: tuple[Shortage, ...],
     outcome: Outcome,
-    placement: Placement,
+    about: Placement,
+    *,
     spec: Spec,
     now: datetime,
 ) -> tuple[Shortage, ...]:
     kind = class_of(outcome.reason)
     if kind.scope is Scope.NOTHING or not has_choice(spec):
         return shortages
-    about = _widened(placement, kind.scope)
     known = next((each for each in shortages if each.placement == about), None)
     if known is not None and now < known.until:
         return shortages  # a second refusal of the same batch tells nothing new
@@ -103,7 +105,9 @@ def _with(
     return (*(each for each in shortages if each is not known), fresh)
 
 
-def _widened(placement: Placement, scope: Scope) -> Placement:
+def _short(placement: Placement, outcome: Outcome) -> Placement:
+    """What a refusal is about, as widely as its class says."""
+    scope = class_of(outcome.reason).scope
     if scope is Scope.FLAVOR_IN_ZONE:
         return replace(placement, image="")
     if scope is Scope.FLAVOR:
@@ -116,6 +120,6 @@ def _nowhere(shortages: Iterable[Shortage], now: datetime) -> Refusal:
     wait = (soonest.until - now).total_seconds()
     message = (
         f"no image, flavor and zone of the preset is to be had; in {wait:.0f} s it is tried again: "
-        f"{class_of(soonest.reason).words}: {soonest.message}"
+        f"{class_of(soonest.reason).words}{soonest.message}"
     )
     return Refusal("NO_PLACEMENT", message)

@@ -5,7 +5,8 @@ VMs that are a person's (stopped, moved, protected) or nobody can tell about are
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from .health import is_failing
@@ -13,6 +14,7 @@ from .model import Judged, VmStatus
 
 # The gravest first. One that never served goes before one whose check may be wrong.
 _GRAVITY = {
+    VmStatus.STOPPED: 0,
     VmStatus.AFTER_TIME_SHUTDOWN: 0,
     VmStatus.PENDING: 1,
     VmStatus.UNHEALTHY: 2,
@@ -22,12 +24,41 @@ _GRAVITY = {
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-def leaving_order(candidates: Iterable[Judged], *, oldest_first: bool) -> list[Judged]:
+def leaving_order(
+    candidates: Iterable[Judged], *, oldest_first: bool, is_outdated_first: bool = False
+) -> list[Judged]:
     """Candidates that may leave at all, the first to leave first."""
-    may_leave = [each for each in candidates if each.status in _GRAVITY and not each.vm.protected]
-    return sorted(
-        may_leave, key=lambda each: (*_gravity(each), *_age(each, oldest_first=oldest_first))
-    )
+
+    def rank(judged: Judged) -> tuple[object, ...]:
+        outdated = is_outdated_first and judged.is_outdated
+        return (*_gravity(judged), not outdated, *_age(judged, oldest_first=oldest_first))
+
+    return sorted((each for each in candidates if _may_leave(each)), key=rank)
+
+
+def spread(order: Sequence[Judged], alive: Iterable[Judged]) -> list[Judged]:
+    """The same order, those of the fullest zone first among VMs that are equally grave."""
+    load = Counter(each.vm.zone for each in alive)
+    left, found = list(order), list[Judged]()
+    while left:
+        first = _class_of(left[0])
+        equals = [each for each in left if _class_of(each) == first]
+        chosen = max(equals, key=lambda each: load[each.vm.zone])
+        load[chosen.vm.zone] -= 1
+        left.remove(chosen)
+        found.append(chosen)
+    return found
+
+
+def _may_leave(judged: Judged) -> bool:
+    """What a person stopped stays, unless the preset itself wants it replaced."""
+    if judged.status is VmStatus.STOPPED and judged.leaves_for is None:
+        return False
+    return judged.status in _GRAVITY and not judged.vm.protected
+
+
+def _class_of(judged: Judged) -> tuple[object, ...]:
+    return (*_gravity(judged), judged.is_outdated)
 
 
 def _gravity(judged: Judged) -> tuple[int, bool, bool]:

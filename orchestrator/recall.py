@@ -10,21 +10,33 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from . import placement
 from .backoff import BOOT_FAILED, after_failure
+from .failures import Scope, class_of
+from .health import forget_failures
 from .model import (
     Backoff,
     Create,
+    Deletion,
     Fate,
     Intent,
     IntentPhase,
+    Keep,
     Memory,
+    Method,
     Outcome,
     Plan,
+    Reason,
+    Repair,
     Spec,
     Terminate,
     VmId,
     VmMemory,
+    VmState,
 )
+
+# A refusal of a repair that says nothing about the VM: the try does not count.
+_NOT_TRIED = {"BUDGET_SPENT", "BREAKER_OPEN", "THROTTLED", "UNAVAILABLE", "DEADLINE_TOO_SHORT"}
 
 
 def recall(plan: Plan, outcomes: Sequence[Outcome], *, spec: Spec, now: datetime) -> Memory:
@@ -42,8 +54,19 @@ def recall(plan: Plan, outcomes: Sequence[Outcome], *, spec: Spec, now: datetime
         if (kept := _intent_after(intent, creates.get(intent.request_id), now)) is not None
     )
     vms = {vm_id: _vm_after(vm, terminations.get(vm_id), now) for vm_id, vm in memory.vms.items()}
-    backoff = _backoff_after(memory.backoff, list(creates.values()), spec, now)
-    return replace(memory, intents=intents, vms=vms, backoff=backoff)
+    for each in outcomes:
+        if isinstance(each.step, Repair | Keep) and each.step.vm.vm_id in vms:
+            vms[each.step.vm.vm_id] = _spared_after(vms[each.step.vm.vm_id], each, now)
+    shortages = placement.after(memory.shortages, list(creates.values()), spec, now)
+    is_stuck = not placement.has_choice(spec) or not placement.is_choice_left(shortages, spec, now)
+    return replace(
+        memory,
+        intents=intents,
+        vms=vms,
+        shortages=shortages,
+        deletions=(*memory.deletions, *_deletions(list(terminations.values()), now)),
+        backoff=_backoff_after(memory, list(creates.values()), spec, now, is_stuck=is_stuck),
+    )
 
 
 def sent(memory: Memory, steps: Sequence[Create], *, now: datetime) -> Memory:
@@ -73,6 +96,17 @@ def doubted(memory: Memory, steps: Sequence[Terminate], *, now: datetime) -> Mem
     return replace(memory, vms=vms)
 
 
+def repairing(memory: Memory, steps: Sequence[Repair], *, now: datetime) -> Memory:
+    """The memory to be written before these repairs are sent: each may have been carried out, and
+    is never tried more often than allowed because an answer was lost.
+    """
+    vms = dict(memory.vms)
+    for step in steps:
+        if step.vm.vm_id in vms:
+            vms[step.vm.vm_id] = _tried(vms[step.vm.vm_id], step.method, now)
+    return replace(memory, vms=vms)
+
+
 def restarted(memory: Memory, now: datetime) -> Memory:
     """What a new holder makes of its predecessor's memory: facts stay, every timer starts anew.
 
@@ -91,10 +125,26 @@ def restarted(memory: Memory, now: datetime) -> Memory:
             terminating_since=now if vm.terminating_since else None,
             terminate_failed_at=now if vm.is_doubtful else None,
             boot_failure_counted=vm.boot_failure_counted,
+            was_proved=vm.was_proved,
+            reboots=vm.reboots,
+            rebuilds=vm.rebuilds,
+            repaired_at=now if vm.repaired_at else None,
+            # Days, not seconds: a clock that is a little off makes no difference.
+            kept_since=vm.kept_since,
+            first_image=vm.first_image,
+            first_flavor=vm.first_flavor,
         )
         for vm_id, vm in memory.vms.items()
     }
-    return replace(memory, intents=intents, backoff=backoff, vms=vms, breaker_since=None)
+    return replace(
+        memory,
+        intents=intents,
+        backoff=backoff,
+        vms=vms,
+        breaker_since=None,
+        shortages=(),
+        deletions=tuple(replace(each, at=now) for each in memory.deletions),
+    )
 
 
 def _intent_after(intent: Intent, outcome: Outcome | None, now: datetime) -> Intent | None:
@@ -122,10 +172,54 @@ def _vm_after(vm: VmMemory, outcome: Outcome | None, now: datetime) -> VmMemory:
     return replace(vm, terminating_since=accepted, terminate_failed_at=now)
 
 
+def _tried(vm: VmMemory, method: Method, now: datetime) -> VmMemory:
+    """A VM that is about to be repaired: it has its grace again, and one try less."""
+    vm = replace(
+        forget_failures(vm),
+        first_running=None,
+        was_healthy=False,
+        ready_since=None,
+        repaired_at=now,
+    )
+    if method is Method.REBOOT:
+        return replace(vm, reboots=vm.reboots + 1)
+    # A rebuilt VM may come back with another image by name.
+    return replace(vm, rebuilds=vm.rebuilds + 1, first_image="", first_flavor="")
+
+
+def _spared_after(vm: VmMemory, outcome: Outcome, now: datetime) -> VmMemory:
+    """A VM that was to be repaired or kept, afterwards."""
+    if isinstance(outcome.step, Keep):
+        return replace(vm, kept_since=now) if outcome.fate is Fate.DONE else vm
+    if outcome.fate is not Fate.FAILED or outcome.reason not in _NOT_TRIED:
+        return vm
+    if isinstance(outcome.step, Repair) and outcome.step.method is Method.REBOOT:
+        return replace(vm, reboots=max(0, vm.reboots - 1))
+    return replace(vm, rebuilds=max(0, vm.rebuilds - 1))
+
+
+def _deletions(terminations: Sequence[Outcome], now: datetime) -> list[Deletion]:
+    """What counts in windows: VMs that lived, and are gone or going for all we know."""
+    return [
+        Deletion(at=now, for_health=each.step.reason is Reason.UNHEALTHY)
+        for each in terminations
+        if isinstance(each.step, Terminate)
+        and each.fate in {Fate.DONE, Fate.UNKNOWN}
+        and each.step.vm.state is not VmState.TERMINATED
+    ]
+
+
 def _backoff_after(
-    backoff: Backoff, creates: Sequence[Outcome], spec: Spec, now: datetime
+    memory: Memory, creates: Sequence[Outcome], spec: Spec, now: datetime, *, is_stuck: bool
 ) -> Backoff:
+    """Patience after these creates; none where another placement can be tried at once."""
+    backoff = memory.backoff
     failed = [each for each in creates if each.fate is Fate.FAILED]
+    if failed and not is_stuck:
+        hopeless = [each for each in failed if class_of(each.reason).scope is Scope.NOTHING]
+        if not hopeless:
+            return backoff
+        failed = hopeless
     if failed:
         worst = failed[0]
         return after_failure(
@@ -133,7 +227,7 @@ def _backoff_after(
             reason=worst.reason,
             message=worst.message,
             now=now,
-            spec_hash=spec.spec_hash,
+            spec=spec,
             at_least=worst.retry_after,
         )
     succeeded = any(each.fate is Fate.DONE for each in creates)

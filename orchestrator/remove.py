@@ -1,7 +1,7 @@
 """Pure: which VMs are to be destroyed now, for which reason.
 
 People's wishes, the dead, the replaced and the surplus; whatever may still run or hold data is
-bounded by the budget.
+bounded by the budget, and what failed may be kept for study instead.
 """
 
 from __future__ import annotations
@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from .health import SILENCE
+from . import drift
+from .budget import within_budget
+from .health import SILENCE, moment
+from .keeping import set_aside, studied
 from .model import (
     Judged,
+    Keep,
     Process,
     Reason,
     Refusal,
+    Replace,
     Terminate,
     Verdict,
     VmState,
@@ -25,32 +30,35 @@ from .patience import (
     is_lingering,
     may_retry,
     names,
-    trials,
     untouched,
     untried_first,
     was_asked_lately,
 )
-from .ranking import leaving_order
+from .ranking import leaving_order, spread
 from .stock import Stock, has_run_out, process_of, replaceable
 
-_REASON = {
-    VmStatus.UNHEALTHY: Reason.UNHEALTHY,
-    VmStatus.NEARBY_SHUTDOWN: Reason.TIMED_SHUTDOWN,
-    VmStatus.AFTER_TIME_SHUTDOWN: Reason.TIMED_SHUTDOWN,
-    VmStatus.PENDING: Reason.BOOT_TIMEOUT,
+# Statuses for which somebody might expect a VM to go.
+_EXPOSED = {
+    VmStatus.UNHEALTHY,
+    VmStatus.NEARBY_SHUTDOWN,
+    VmStatus.AFTER_TIME_SHUTDOWN,
+    VmStatus.TERMINATED,
+    VmStatus.ERROR,
 }
 # What keeps a cloud from making one more VM.
 _NO_ROOM = {"QUOTA_EXCEEDED", "NO_CAPACITY"}
 
 
-def remove(stock: Stock) -> tuple[tuple[Terminate, ...], tuple[Refusal, ...]]:
+def remove(stock: Stock) -> tuple[tuple[Terminate | Keep, ...], tuple[Refusal, ...]]:
     """Who goes now, each once; of several reasons the weightiest is told."""
-    wished = _wished(stock)
+    wishes = wished(stock)
     corpses, corpse_notes = _corpses(stock)
     failed, others = _split_by_cost(corpses)
-    spending, spend_notes = _over(_without_going(stock, wished))
-    paid, budget_notes = _within_budget([*failed, *spending], stock)
-    chosen = {step.vm.vm_id: step for step in (*paid, *others, *_repeated(stock), *wished)}
+    spending, spend_notes = _over(_without_going(stock, wishes))
+    paid, budget_notes = within_budget([*failed, *studied(stock), *spending], stock)
+    paid, kept = set_aside(paid, stock)
+    steps: tuple[Terminate | Keep, ...] = (*kept, *paid, *others, *_repeated(stock), *wishes)
+    chosen = {step.vm.vm_id: step for step in steps}
     return tuple(chosen.values()), (
         *untouched(stock),
         *_left_alone(stock),
@@ -60,7 +68,8 @@ def remove(stock: Stock) -> tuple[tuple[Terminate, ...], tuple[Refusal, ...]]:
     )
 
 
-def _wished(stock: Stock) -> list[Terminate]:
+def wished(stock: Stock) -> list[Terminate]:
+    """What people want gone."""
     wishes = {wish.vm_id: wish for wish in stock.seen.wishes.terminations}
     return [
         Terminate(
@@ -77,9 +86,9 @@ def _wished(stock: Stock) -> list[Terminate]:
     ]
 
 
-def _without_going(stock: Stock, wished: Iterable[Terminate]) -> Stock:
+def _without_going(stock: Stock, wishes: Iterable[Terminate]) -> Stock:
     """The group less those that go anyway, and those that may be going for all we know."""
-    going = {step.vm.vm_id for step in wished} | {
+    going = {step.vm.vm_id for step in wishes} | {
         each.vm.vm_id for each in stock.alive if is_in_doubt(each, stock)
     }
 
@@ -130,7 +139,7 @@ def _over(stock: Stock) -> tuple[list[Terminate], tuple[Refusal, ...]]:
         number, refusals = _replaced(stock, over)
         fit = [each for each in leaving if may_retry(each, stock)]
         condemned = [each for each in untried_first(fit) if _is_still_failing(each, stock)]
-        steps += [_leave(each) for each in condemned[:number]]
+        steps += [_leave(each, stock) for each in condemned[:number]]
         notes = (*notes, *refusals, *_unsure(fit, stock))
     surplus = over - len(stock.leaving)
     if surplus > 0:
@@ -166,7 +175,13 @@ def _surplus(stock: Stock, number: int) -> tuple[list[Terminate], tuple[Refusal,
     if stock.memory.breaker_since is not None and number <= policy.max_surge:
         message = f"{number} surplus VMs may be replacements: they stay until the breaker closes"
         return [], (Refusal("SURPLUS_STAYS", message),)
-    order = leaving_order(stock.sound, oldest_first=policy.oldest_leaves_first)
+    order = leaving_order(
+        stock.sound,
+        oldest_first=policy.oldest_leaves_first,
+        is_outdated_first=policy.replace is not Replace.NEVER,
+    )
+    if stock.seen.spec.zones:
+        order = spread(order, stock.sound)
     fit = [each for each in order if may_retry(each, stock)]
     chosen = untried_first(fit)[:number]
     evidence = f"VMs alive: {len(stock.alive)}, declared: {stock.count}"
@@ -209,8 +224,7 @@ def _left_alone(stock: Stock) -> tuple[Refusal, ...]:
 
 
 def _is_spared(judged: Judged) -> bool:
-    dead = {VmStatus.TERMINATED, VmStatus.ERROR}
-    return judged.vm.protected and judged.status in {*_REASON, *dead} - {VmStatus.PENDING}
+    return judged.vm.protected and judged.status in _EXPOSED
 
 
 def _unsure(leaving: Iterable[Judged], stock: Stock) -> tuple[Refusal, ...]:
@@ -228,8 +242,18 @@ def _is_still_failing(judged: Judged, stock: Stock) -> bool:
     return stock.seen.probes.get(judged.vm.vm_id, SILENCE).verdict is Verdict.UNHEALTHY
 
 
-def _leave(judged: Judged) -> Terminate:
-    return Terminate(vm=judged.vm, reason=_REASON[judged.status], evidence=judged.reason)
+def _leave(judged: Judged, stock: Stock) -> Terminate:
+    reason = judged.leaves_for or Reason.SURPLUS
+    return Terminate(vm=judged.vm, reason=reason, evidence=_evidence(judged, stock))
+
+
+def _evidence(judged: Judged, stock: Stock) -> str:
+    if judged.leaves_for is Reason.OUTDATED:
+        return drift.evidence(judged, stock.seen.spec)
+    if judged.leaves_for is Reason.MAX_LIFETIME:
+        born = judged.vm.created or judged.memory.first_seen
+        return f"born at {moment(born)}, older than its preset allows"
+    return judged.reason
 
 
 def _has_no_room(stock: Stock) -> bool:
@@ -240,16 +264,3 @@ def _has_no_room(stock: Stock) -> bool:
         and backoff.until is not None
         and (stock.seen.now < backoff.until)
     )
-
-
-def _within_budget(
-    steps: list[Terminate], stock: Stock
-) -> tuple[list[Terminate], tuple[Refusal, ...]]:
-    declared = stock.seen.spec.policy.max_deletions_per_cycle
-    budget = declared if declared is not None else max(1, max(stock.count, len(stock.alive)) // 10)
-    if len(steps) <= budget:
-        return steps, ()
-    memories = {each.vm.vm_id: each.memory for each in stock.judged}
-    steps = sorted(steps, key=lambda step: trials(memories[step.vm.vm_id]))
-    message = f"VMs still to go: {len(steps) - budget}; budget of a cycle: {budget}"
-    return steps[:budget], (Refusal("BUDGET_SPENT", message),)

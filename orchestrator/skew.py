@@ -10,18 +10,20 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from .backoff import LONGEST
-from .model import Backoff, Intent, Memory, VmMemory
+from .model import Backoff, Deletion, Intent, Memory, Policy, Shortage, VmMemory
 
 
-def not_after(memory: Memory, now: datetime) -> Memory:
+def not_after(memory: Memory, now: datetime, policy: Policy) -> Memory:
     """The same memory, no time of it later than now."""
     return replace(
         memory,
         intents=tuple(_intent(intent, now) for intent in memory.intents),
         vms={vm_id: _vm(vm, now) for vm_id, vm in memory.vms.items()},
-        backoff=_backoff(memory.backoff, now),
+        backoff=_backoff(memory.backoff, now + policy.longest_backoff),
         breaker_since=_capped(memory.breaker_since, now),
+        suspended_since=_capped(memory.suspended_since, now),
+        shortages=tuple(_shortage(each, now + policy.longest_backoff) for each in memory.shortages),
+        deletions=tuple(_deletion(each, now) for each in memory.deletions),
     )
 
 
@@ -32,6 +34,9 @@ def _vm(vm: VmMemory, now: datetime) -> VmMemory:
         vm.failing_since,
         vm.terminating_since,
         vm.terminate_failed_at,
+        vm.ready_since,
+        vm.repaired_at,
+        vm.kept_since,
     )
     if all(time is None or time <= now for time in times):
         return vm
@@ -42,6 +47,9 @@ def _vm(vm: VmMemory, now: datetime) -> VmMemory:
         failing_since=_capped(vm.failing_since, now),
         terminating_since=_capped(vm.terminating_since, now),
         terminate_failed_at=_capped(vm.terminate_failed_at, now),
+        ready_since=_capped(vm.ready_since, now),
+        repaired_at=_capped(vm.repaired_at, now),
+        kept_since=_capped(vm.kept_since, now),
     )
 
 
@@ -51,10 +59,18 @@ def _intent(intent: Intent, now: datetime) -> Intent:
     return replace(intent, sent_at=now)
 
 
-def _backoff(backoff: Backoff, now: datetime) -> Backoff:
-    if backoff.until is None or backoff.until <= now + LONGEST:
+def _backoff(backoff: Backoff, latest: datetime) -> Backoff:
+    if backoff.until is None or backoff.until <= latest:
         return backoff
-    return replace(backoff, until=now + LONGEST)
+    return replace(backoff, until=latest)
+
+
+def _shortage(shortage: Shortage, latest: datetime) -> Shortage:
+    return shortage if shortage.until <= latest else replace(shortage, until=latest)
+
+
+def _deletion(deletion: Deletion, now: datetime) -> Deletion:
+    return deletion if deletion.at <= now else replace(deletion, at=now)
 
 
 def _capped(time: datetime | None, now: datetime) -> datetime | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from . import health, intents
-from .model import Intent, Judged, Memory, Observation, Process, Refusal, VmStatus
+from . import intents, leaving, rollout
+from .model import Intent, Judged, Memory, Observation, Process, Reason, Refusal, VmStatus
 
 # Statuses of VMs that run, will run, or may run for all we know: they count.
 _ALIVE = {
@@ -21,7 +21,8 @@ _ALIVE = {
     VmStatus.STOPPED,
     VmStatus.UNKNOWN,
 }
-_EXPIRING = {VmStatus.NEARBY_SHUTDOWN, VmStatus.AFTER_TIME_SHUTDOWN}
+# Reasons to leave for which nothing is wrong with a VM: its successor must have proved itself.
+_TURNOVER = {Reason.OUTDATED, Reason.MAX_LIFETIME}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +41,16 @@ class Stock:
     @property
     def warming(self) -> int:
         """Sound VMs that do not serve yet, and VMs that may be on their way."""
-        return len(self.open_intents) + sum(
-            1 for each in self.sound if each.status is VmStatus.PENDING
-        )
+        unproved = rollout.unproved(self.sound) if self.is_turning_over else ()
+        fresh = {each.vm.vm_id for each in unproved} | {
+            each.vm.vm_id for each in self.sound if each.status is VmStatus.PENDING
+        }
+        return len(self.open_intents) + len(fresh)
+
+    @property
+    def is_turning_over(self) -> bool:
+        """Whether VMs leave with which nothing is wrong."""
+        return any(each.leaves_for in _TURNOVER for each in self.leaving)
 
     @property
     def needed(self) -> int:
@@ -53,9 +61,9 @@ class Stock:
     @property
     def is_calm(self) -> bool:
         """Nothing is on its way in or out, and nothing is missing that may be made."""
-        leaving = any(each.status is VmStatus.DELETING for each in self.judged)
+        going = any(each.status is VmStatus.DELETING for each in self.judged)
         missing = self.needed > 0 and not self.is_paused(Process.CREATE)
-        return not (self.warming or replaceable(self) or leaving or missing)
+        return not (self.warming or replaceable(self) or going or missing)
 
     def is_paused(self, process: Process) -> bool:
         """Whether a person stopped this part of the work."""
@@ -80,22 +88,39 @@ def take_stock(
     judged: tuple[Judged, ...], memory: Memory, seen: Observation, *, count: int
 ) -> Stock:
     """Sort the judged VMs: who counts, and of them, who shall leave and who is sound."""
-    alive = tuple(each for each in judged if _counts(each, seen))
-    leaving = tuple(each for each in alive if _shall_leave(each, memory, seen))
-    sound = tuple(each for each in alive if each not in leaving)
+    judged = tuple(_told(each, leaving.why_leave(each, memory, seen), seen) for each in judged)
     stock = Stock(
         seen=seen,
         count=count,
         memory=memory,
         judged=judged,
-        alive=alive,
-        leaving=leaving,
-        sound=sound,
+        alive=(),
+        leaving=(),
+        sound=(),
         open_intents=intents.still_open(seen),
     )
+    stock = _sorted(stock, judged)
+    turned_over = rollout.batch(group(stock))
+    if turned_over:
+        stock = _sorted(
+            stock, tuple(_told(each, turned_over.get(each.vm.vm_id), seen) for each in judged)
+        )
     too_many = len(stock.open_intents) - max(0, stock.needed)
     wanted = intents.without_unneeded(stock.open_intents, too_many, seen)
     return replace(stock, open_intents=wanted)
+
+
+def group(stock: Stock) -> rollout.Group:
+    """The group, as the turning over of its VMs sees it."""
+    return rollout.Group(
+        alive=stock.alive,
+        leaving=sum(1 for each in stock.leaving if each.leaves_for not in _TURNOVER),
+        coming=len(stock.open_intents),
+        count=stock.count,
+        memory=stock.memory,
+        seen=stock.seen,
+        paused=frozenset(process for process in Process if stock.is_paused(process)),
+    )
 
 
 def has_run_out(judged: Judged, seen: Observation) -> bool:
@@ -108,14 +133,23 @@ def _counts(judged: Judged, seen: Observation) -> bool:
     return judged.status in _ALIVE and not has_run_out(judged, seen)
 
 
-def _shall_leave(judged: Judged, memory: Memory, seen: Observation) -> bool:
-    """Whether a living VM is to be replaced."""
-    if judged.vm.protected:
-        return False
-    if judged.status is VmStatus.UNHEALTHY:
-        check = seen.spec.check
-        return memory.breaker_since is None and check is not None and not check.observe_only
-    return judged.status in _EXPIRING or health.is_overdue(judged, seen.spec.policy, seen.now)
+def _told(judged: Judged, reason: Reason | None, seen: Observation) -> Judged:
+    """The same VM with the reason why it leaves, if it is there to leave at all."""
+    if reason is None or not _counts(judged, seen):
+        return judged
+    return replace(judged, leaves_for=reason)
+
+
+def _sorted(stock: Stock, judged: tuple[Judged, ...]) -> Stock:
+    """The stock of these VMs: who counts, who leaves, who stays."""
+    alive = tuple(each for each in judged if _counts(each, stock.seen))
+    return replace(
+        stock,
+        judged=judged,
+        alive=alive,
+        leaving=tuple(each for each in alive if each.leaves_for),
+        sound=tuple(each for each in alive if not each.leaves_for),
+    )
 
 
 def replaceable(stock: Stock) -> list[Judged]:
@@ -125,4 +159,4 @@ def replaceable(stock: Stock) -> list[Judged]:
 
 def process_of(judged: Judged) -> Process:
     """The part of the work that replaces this leaving VM."""
-    return Process.HEALTH if judged.status is VmStatus.UNHEALTHY else Process.REPLACE
+    return leaving.process_for(judged.leaves_for)

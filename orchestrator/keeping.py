@@ -1,0 +1,59 @@
+"""Pure: failed VMs that are kept for study instead of being destroyed, and when their time is over.
+
+A kept VM counts no more: its replacement stands already, or is made. What was to be destroyed for
+its failure is set aside instead, as far as `keep_failed` goes; nothing else is ever kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from .health import moment
+from .model import Judged, Keep, Reason, Terminate, VmState, VmStatus
+from .patience import may_retry
+from .stock import Stock
+
+_FAILED = {Reason.DEAD, Reason.UNHEALTHY, Reason.BOOT_TIMEOUT}
+_GONE = {VmState.TERMINATED, VmState.DELETING}
+
+
+def set_aside(steps: Iterable[Terminate], stock: Stock) -> tuple[list[Terminate], list[Keep]]:
+    """What is destroyed all the same, and what is kept instead."""
+    room = stock.seen.spec.policy.keep_failed - len(_kept(stock))
+    ended, kept = list[Terminate](), list[Keep]()
+    for step in steps:
+        if step.reason in _FAILED and step.vm.state not in _GONE and len(kept) < room:
+            kept.append(Keep(vm=step.vm, reason=step.reason, evidence=step.evidence))
+        else:
+            ended.append(step)
+    return ended, kept
+
+
+def studied(stock: Stock) -> list[Terminate]:
+    """Kept VMs whose time is over, or for which there is no room any more, the oldest first."""
+    policy = stock.seen.spec.policy
+    kept = sorted(_kept(stock), key=lambda each: (_since(each), each.vm.vm_id))
+    too_many = max(0, len(kept) - policy.keep_failed)
+    over = [
+        each
+        for place, each in enumerate(kept)
+        if place < too_many or stock.seen.now - _since(each) >= policy.keep_failed_time
+    ]
+    return [
+        Terminate(
+            vm=each.vm,
+            reason=Reason.STUDY_OVER,
+            evidence=f"failed, and kept for study since {moment(each.memory.kept_since)}",
+        )
+        for each in over
+        if not each.vm.protected and may_retry(each, stock)
+    ]
+
+
+def _kept(stock: Stock) -> list[Judged]:
+    return [each for each in stock.judged if each.status is VmStatus.KEPT]
+
+
+def _since(judged: Judged) -> datetime:
+    return judged.memory.kept_since or judged.memory.first_seen

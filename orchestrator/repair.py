@@ -1,0 +1,56 @@
+"""Pure: an unhealthy VM is rebooted or rebuilt before it is replaced, where that is allowed.
+
+One VM of a preset at a time, only with a failing probe of the same cycle, and never more often
+than the policy says; each repair gives the VM its startup grace again. A repair that fails costs
+time, and then the VM is replaced.
+"""
+
+from __future__ import annotations
+
+from .health import SILENCE
+from .leaving import is_condemned, next_repair
+from .model import Judged, Process, Refusal, Repair, Verdict, VmStatus
+from .patience import names
+from .ranking import leaving_order
+from .stock import Stock
+
+
+def repair(stock: Stock) -> tuple[tuple[Repair, ...], tuple[Refusal, ...]]:
+    """The VM that is repaired now, and why no other is."""
+    seen = stock.seen
+    sick = [each for each in stock.alive if _is_repairable(each, stock)]
+    if not sick:
+        return (), ()
+    if stock.is_paused(Process.HEALTH):
+        return (), (stock.paused(Process.HEALTH, f"VMs to be repaired: {len(sick)}"),)
+    busy = [each for each in stock.alive if is_under_repair(each, stock)]
+    if busy:
+        return (), (Refusal("REPAIR_UNDER_WAY", f"{names(busy)}: being repaired, others wait"),)
+    sure = [
+        each
+        for each in leaving_order(sick, oldest_first=seen.spec.policy.oldest_leaves_first)
+        if seen.probes.get(each.vm.vm_id, SILENCE).verdict is Verdict.UNHEALTHY
+    ]
+    if not sure:
+        message = f"{names(sick)}: condemned, and its last probe does not confirm it"
+        return (), (Refusal("HEALTH_UNKNOWN", message),)
+    method = next_repair(sure[0], seen)
+    return tuple(
+        Repair(vm=each.vm, method=method, evidence=each.reason) for each in sure[:1] if method
+    ), ()
+
+
+def is_under_repair(judged: Judged, stock: Stock) -> bool:
+    """Whether it was repaired a moment ago and has not recovered yet."""
+    at = judged.memory.repaired_at
+    grace = stock.seen.spec.policy.startup_grace
+    return at is not None and stock.seen.now - at < grace and not judged.is_ready
+
+
+def _is_repairable(judged: Judged, stock: Stock) -> bool:
+    return (
+        judged.status is VmStatus.UNHEALTHY
+        and not judged.vm.protected
+        and is_condemned(stock.memory, stock.seen)
+        and next_repair(judged, stock.seen) is not None
+    )

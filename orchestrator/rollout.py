@@ -1,0 +1,166 @@
+"""Pure: which VMs leave because they are outdated or too old: batch by batch, a canary first.
+
+A batch is as large as the surge that is under way for it, so nothing has to be remembered but that
+a rollout was stopped. The next batch begins when every VM of the declared spec has proved itself:
+ready without a break for `min_healthy_time`, and `batch_pause` more. The first VM that fails before
+it proved itself stops the rollout, until the spec changes or a person resumes the preset; going
+back to the former spec is a rollout like any other, whose canaries stand already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from .health import moment
+from .model import (
+    Judged,
+    Memory,
+    Observation,
+    Policy,
+    Process,
+    Reason,
+    Refusal,
+    Replace,
+    Rollout,
+    VmId,
+    VmStatus,
+)
+from .ranking import leaving_order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The living VMs of a preset, as far as turning them over needs it."""
+
+    alive: Sequence[Judged]
+    # How many of them leave for other reasons.
+    leaving: int
+    coming: int
+    count: int
+    memory: Memory
+    seen: Observation
+    paused: frozenset[Process]
+
+
+def follow(
+    judged: Sequence[Judged], memory: Memory, seen: Observation, *, early_failure: str
+) -> Rollout | None:
+    """The rollout under way, stopped by a VM that failed too early; None when nothing is outdated."""
+    spec = seen.spec
+    outdated = any(each.is_outdated and each.status in _LIVING for each in judged)
+    if spec.policy.replace is not Replace.ROLLING or not outdated:
+        return memory.rollout if not seen.complete else None
+    rollout = memory.rollout
+    if rollout is None or rollout.spec_hash != spec.spec_hash:
+        rollout = Rollout(spec_hash=spec.spec_hash)
+    if early_failure and rollout.stopped_at is None:
+        return replace(rollout, stopped_at=seen.now, stop_message=early_failure)
+    return rollout
+
+
+def batch(group: Group) -> Mapping[VmId, Reason]:
+    """VMs that leave now although nothing is wrong with them, each with its reason."""
+    outdated, expired = _candidates(group)
+    number = _number(group, is_canary=bool(outdated) and _canaries_missing(group) > 0)
+    order = leaving_order(
+        [*outdated, *expired], oldest_first=True, is_outdated_first=bool(outdated)
+    )
+    reasons = dict.fromkeys((each.vm.vm_id for each in expired), Reason.MAX_LIFETIME)
+    reasons |= dict.fromkeys((each.vm.vm_id for each in outdated), Reason.OUTDATED)
+    return {each.vm.vm_id: reasons[each.vm.vm_id] for each in order[:number]}
+
+
+def notes(group: Group) -> tuple[Refusal, ...]:
+    """What people should know of VMs that are outdated or too old, and stay for now."""
+    policy, rollout = group.seen.spec.policy, group.memory.rollout
+    outdated = [each for each in group.alive if each.is_outdated]
+    if outdated and policy.replace is Replace.ON_FAILURE:
+        message = (
+            f"{len(outdated)} of {len(group.alive)} VMs are of another spec; they are replaced "
+            "when they fail (policy.replace: rolling replaces them now)"
+        )
+        return (Refusal("OUTDATED", message),)
+    if rollout is not None and rollout.stopped_at is not None:
+        message = (
+            f"stopped at {moment(rollout.stopped_at)}, {len(outdated)} VMs are of another spec: "
+            f"{rollout.stop_message}. Mend or revert the preset, or try again: "
+            f"vmshepherd preset resume {group.seen.spec.name}"
+        )
+        return (Refusal("ROLLOUT_STOPPED", message),)
+    waiting = _unproved(group)
+    if waiting and any(_candidates(group)):
+        names = ", ".join(each.vm.name or each.vm.vm_id for each in waiting[:3])
+        message = f"{names}: not ready for {_proof(policy).total_seconds():g} s yet"
+        return (Refusal("ROLLOUT_WAITING", message),)
+    return ()
+
+
+def unproved(alive: Sequence[Judged]) -> list[Judged]:
+    """VMs of the declared spec that never proved themselves."""
+    return [each for each in alive if not each.is_outdated and not each.memory.was_proved]
+
+
+_LIVING = {
+    VmStatus.PENDING,
+    VmStatus.RUNNING,
+    VmStatus.UNHEALTHY,
+    VmStatus.NEARBY_SHUTDOWN,
+    VmStatus.AFTER_TIME_SHUTDOWN,
+    VmStatus.UNKNOWN,
+}
+
+
+def _candidates(group: Group) -> tuple[list[Judged], list[Judged]]:
+    """Outdated VMs and VMs that are too old, as far as they may leave at all."""
+    policy, memory = group.seen.spec.policy, group.memory
+    staying = [each for each in group.alive if each.leaves_for is None and not each.vm.protected]
+    rolls = memory.rollout is not None and memory.rollout.stopped_at is None
+    if not rolls or Process.ROLLOUT in group.paused:
+        outdated = []
+    else:
+        outdated = [each for each in staying if each.is_outdated]
+    if policy.max_lifetime is None or memory.suspended_since or Process.REPLACE in group.paused:
+        return outdated, []
+    old = [each for each in staying if _is_too_old(each, group) and each not in outdated]
+    return outdated, old
+
+
+def _number(group: Group, *, is_canary: bool) -> int:
+    """How many leave at once: as many as surge for them, or a new batch when all is proved."""
+    surging = len(group.alive) + group.coming - group.count - group.leaving
+    if surging > 0:
+        return surging
+    if surging < 0 or group.leaving or group.coming or _unproved(group):
+        return 0
+    if is_canary:
+        return _canaries_missing(group)
+    return max(1, group.seen.spec.policy.max_surge)
+
+
+def _canaries_missing(group: Group) -> int:
+    proved = sum(1 for each in group.alive if not each.is_outdated and each.memory.was_proved)
+    return group.seen.spec.policy.canary - proved
+
+
+def _unproved(group: Group) -> list[Judged]:
+    """VMs of the declared spec for which the next batch waits; those that people stopped aside."""
+    policy, now = group.seen.spec.policy, group.seen.now
+    current = (each for each in group.alive if not each.is_outdated)
+    return [
+        each
+        for each in current
+        if each.status is not VmStatus.STOPPED
+        and not (each.memory.ready_since and now - each.memory.ready_since >= _proof(policy))
+    ]
+
+
+def _proof(policy: Policy) -> timedelta:
+    return policy.min_healthy_time + policy.batch_pause
+
+
+def _is_too_old(judged: Judged, group: Group) -> bool:
+    lifetime = group.seen.spec.policy.max_lifetime
+    born = judged.vm.created or judged.memory.first_seen
+    return lifetime is not None and group.seen.now - born >= lifetime

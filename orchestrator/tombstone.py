@@ -1,0 +1,64 @@
+"""Pure: the end of a preset that its source does not declare any more.
+
+Its VMs run on for a grace, untouched; then they go only if its last good spec said so, nobody holds
+it back, and as slowly as any others. A preset that comes back within the grace finds everything as
+it was.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from .budget import within_budget
+from .health import moment
+from .model import Judged, Process, Reason, Refusal, Removal, Spec, Terminate, VmState, VmStatus
+from .patience import may_retry
+from .stock import Stock
+
+# What nobody can tell about stays; what is going already needs nothing.
+_LEFT = {VmStatus.UNKNOWN, VmStatus.DELETING}
+
+
+def wind_down(stock: Stock, removal: Removal) -> tuple[tuple[Terminate, ...], tuple[Refusal, ...]]:
+    """VMs of a removed preset that go now, and what else is to be said."""
+    spec = stock.seen.spec
+    if not _is_due(spec, removal, stock.seen.now):
+        return (), (_removed(spec, removal),)
+    if removal.held_back:
+        return (), (_removed(spec, removal), Refusal("REMOVALS_NEED_APPROVAL", removal.held_back))
+    doomed = [each for each in stock.judged if _may_go(each, stock)]
+    if doomed and stock.is_paused(Process.SCALE_IN):
+        return (), (stock.paused(Process.SCALE_IN, f"VMs of a removed preset: {len(doomed)}"),)
+    evidence = f"its preset was removed from its source at {moment(removal.since)}"
+    steps = [
+        Terminate(vm=each.vm, reason=Reason.PRESET_REMOVED, evidence=evidence) for each in doomed
+    ]
+    records = [step for step in steps if step.vm.state is VmState.TERMINATED]
+    living, notes = within_budget([step for step in steps if step not in records], stock)
+    return (*living, *records), (_removed(spec, removal), *notes, *_spared(stock))
+
+
+def _is_due(spec: Spec, removal: Removal, now: datetime) -> bool:
+    policy = spec.policy
+    return policy.deleted_on_removal and now - removal.since >= policy.removal_grace
+
+
+def _removed(spec: Spec, removal: Removal) -> Refusal:
+    gone = f"removed from its source at {moment(removal.since)}"
+    if not spec.policy.deleted_on_removal:
+        return Refusal("PRESET_REMOVED", f"{gone}: its VMs run on, unmanaged (on_remove: keep)")
+    until = moment(removal.since + spec.policy.removal_grace)
+    message = f"{gone}: its VMs run on, unmanaged, until {until} and are then destroyed"
+    return Refusal("PRESET_REMOVED", f"{message} (on_remove: delete)")
+
+
+def _may_go(judged: Judged, stock: Stock) -> bool:
+    return judged.status not in _LEFT and not judged.vm.protected and may_retry(judged, stock)
+
+
+def _spared(stock: Stock) -> tuple[Refusal, ...]:
+    spared = [each for each in stock.judged if each.vm.protected]
+    if not spared:
+        return ()
+    names = ", ".join(each.vm.name or each.vm.vm_id for each in spared)
+    return (Refusal("PROTECTED", f"{names}: protected, left alone"),)
