@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import ShepherdError
 
+from .clients.calls import Listing
 from .clients.health import Health, Target
-from .clients.iaas import Iaas, Listing
+from .clients.iaas import Iaas
 from .clients.presets import Declared
 from .model import (
     Fleet,

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from orchestrator.authority import Authority
-from orchestrator.clients.iaas import Listing
+from orchestrator.clients.calls import Listing
 from orchestrator.clients.presets import declared
 from orchestrator.clients.runtime import Held, Wish, Write
 from orchestrator.config import Session

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from iaas_service.server import mount
+from orchestrator.clients.calls import Rebuild
 from orchestrator.clients.iaas import ONCE, Iaas
-from orchestrator.model import PresetName, VmId
+from orchestrator.model import Method, PresetName, VmId
 from tests.support.gate import Gate
 from vmshepherd.iaas.v1 import iaas_service_pb2 as pb
 from vmshepherd.iaas.v1 import iaas_service_pb2_grpc as pb_grpc
@@ -24,6 +25,7 @@ from vmshepherd_kit.errors import (
     StaleFencingToken,
     Throttled,
     Unavailable,
+    Unsupported,
 )
 
 WEB, OTHER = PresetName("web"), PresetName("other")
@@ -39,16 +41,17 @@ class Service(pb_grpc.IaasServiceServicer):
         self.is_idempotent = True
         self.newer: dict[str, int] = {}
         self.told_at_once = 2
+        self.traits: list[Any] = []
+        self.console = "one\ntwo\nthree"
         self.asked: list[Any] = []
 
     async def ListProviders(self, request: Any, context: Any) -> pb.ListProvidersResponse:
-        trait = vm_pb2.PROVIDER_TRAIT_IDEMPOTENT_CREATE
+        traits = [*self.traits]
+        if self.is_idempotent:
+            traits.append(vm_pb2.PROVIDER_TRAIT_IDEMPOTENT_CREATE)
         return pb.ListProvidersResponse(
             suite_id="suite",
-            providers=[
-                vm_pb2.Provider(name=name, traits=[trait] if self.is_idempotent else [])
-                for name in self.providers
-            ],
+            providers=[vm_pb2.Provider(name=name, traits=traits) for name in self.providers],
         )
 
     async def ListVms(self, request: pb.ListVmsRequest, context: Any) -> pb.ListVmsResponse:
@@ -70,10 +73,12 @@ class Service(pb_grpc.IaasServiceServicer):
         )
 
     async def GetVms(self, request: pb.GetVmsRequest, context: Any) -> pb.GetVmsResponse:
+        self.asked.append(request)
         found = {"a": made("a", "web"), "b": made("b", "other")}
+        console = self.console if request.console_lines else ""
         return pb.GetVmsResponse(
             results=[
-                pb.VmResult(vm=found[vm_id])
+                pb.VmResult(vm=found[vm_id], console=console)
                 if vm_id in found
                 else pb.VmResult(status=status.to_proto(NotFound("gone")))
                 for vm_id in request.vm_ids
@@ -98,6 +103,24 @@ class Service(pb_grpc.IaasServiceServicer):
         return pb.TerminateVmsResponse(
             results=[pb.TerminateResult(existed=each.vm_id == "a") for each in request.terminations]
         )
+
+    async def RebootVms(self, request: pb.RebootVmsRequest, context: Any) -> pb.RebootVmsResponse:
+        self.asked.append(request)
+        return pb.RebootVmsResponse(results=[repaired(each) for each in request.reboots])
+
+    async def RebuildVms(
+        self, request: pb.RebuildVmsRequest, context: Any
+    ) -> pb.RebuildVmsResponse:
+        self.asked.append(request)
+        if request.spec.image == "bad":
+            raise BadRequest("no such image")
+        return pb.RebuildVmsResponse(results=[repaired(each) for each in request.rebuilds])
+
+
+def repaired(mutation: pb.VmMutation) -> pb.VmResult:
+    if mutation.vm_id == "throttled":
+        return pb.VmResult(status=status.to_proto(Throttled("later")))
+    return pb.VmResult(vm=made(mutation.vm_id, mutation.preset))
 
 
 def made(vm_id: str, preset: str) -> vm_pb2.Vm:
@@ -227,6 +250,134 @@ async def test_a_termination_whose_call_broke_may_have_been_carried_out() -> Non
         gates[0].losing.clear()
         assert await iaas.terminate("sim", pb.VmMutation(vm_id="a"), deadline=MINUTE)
         assert not await iaas.terminate("sim", pb.VmMutation(vm_id="c"), deadline=MINUTE)
+
+
+async def test_each_reboot_of_one_call_has_its_own_outcome() -> None:
+    async with client(service("sim")) as (iaas, gates):
+        await iaas.cloud("")
+        asked = (
+            iaas.reboot("sim", pb.VmMutation(vm_id=name, preset="web"), deadline=MINUTE)
+            for name in ("a", "throttled")
+        )
+        done, refused = await asyncio.gather(*asked, return_exceptions=True)
+        assert not isinstance(done, BaseException)
+        assert done.vm_id == "a"
+        assert isinstance(refused, Throttled)
+        assert gates[0].calls["RebootVms"] == 1
+
+
+def rebuild(vm_id: str, image: str, spec_hash: str = "h") -> Rebuild:
+    return Rebuild(pb.VmMutation(vm_id=vm_id), vm_pb2.VmSpec(image=image), spec_hash)
+
+
+async def test_rebuilds_of_one_spec_share_a_call_and_each_gets_its_own_answer() -> None:
+    fake = service("sim")
+    async with client(fake) as (iaas, gates):
+        await iaas.cloud("")
+        wanted = [
+            rebuild("a", "debian"),
+            rebuild("b", "bad"),
+            rebuild("throttled", "debian"),
+            rebuild("c", "debian", "other hash"),
+        ]
+        asked = (iaas.rebuild("sim", each, deadline=MINUTE) for each in wanted)
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert [getattr(each, "vm_id", type(each)) for each in found] == [
+            "a",
+            BadRequest,
+            Throttled,
+            "c",
+        ]
+        assert gates[0].calls["RebuildVms"] == 3
+        assert {
+            (each.spec.image, each.spec_hash, *(one.vm_id for one in each.rebuilds))
+            for each in fake.asked
+        } == {
+            ("debian", "h", "a", "throttled"),
+            ("bad", "h", "b"),
+            ("debian", "other hash", "c"),
+        }
+
+
+@pytest.mark.parametrize("method", ["RebootVms", "RebuildVms"])
+async def test_a_repair_whose_call_broke_may_have_been_carried_out_and_is_not_repeated(
+    method: str,
+) -> None:
+    async with client(service("sim")) as (iaas, gates):
+        await iaas.cloud("")
+        gates[0].losing[method] = Unavailable("broke")
+        with pytest.raises(OutcomeUnknown):
+            await repair(iaas, method)
+        assert gates[0].calls[method] == 1
+
+
+@pytest.mark.parametrize("method", ["RebootVms", "RebuildVms"])
+async def test_what_a_driver_cannot_do_was_not_done(method: str) -> None:
+    async with client(service("sim")) as (iaas, gates):
+        await iaas.cloud("")
+        gates[0].refusing[method] = Unsupported("this driver cannot")
+        with pytest.raises(Unsupported):
+            await repair(iaas, method)
+
+
+async def repair(iaas: Iaas, method: str, deadline: timedelta = MINUTE) -> object:
+    if method == "RebootVms":
+        return await iaas.reboot("sim", pb.VmMutation(vm_id="a"), deadline=deadline)
+    return await iaas.rebuild("sim", rebuild("a", "debian"), deadline=deadline)
+
+
+async def test_a_console_is_cut_to_the_lines_that_each_asked_for() -> None:
+    fake = service("sim")
+    async with client(fake) as (iaas, gates):
+        await iaas.cloud("")
+        asked = (iaas.console("sim", WEB, VmId("a"), lines) for lines in (1, 2))
+        assert await asyncio.gather(*asked) == ["three", "two\nthree"]
+        assert gates[0].calls["GetVms"] == 1
+        assert fake.asked[0].console_lines == 2
+
+
+async def test_the_console_of_another_preset_is_not_shown() -> None:
+    async with client(service("sim")) as (iaas, _):
+        await iaas.cloud("")
+        assert await iaas.console("sim", WEB, VmId("b"), 50) == ""
+        assert await iaas.console("sim", WEB, VmId("gone"), 50) == ""
+
+
+async def test_a_console_that_cannot_be_read_is_empty_and_raises_nothing() -> None:
+    async with client(service("sim")) as (iaas, gates):
+        await iaas.cloud("")
+        gates[0].refusing["GetVms"] = Throttled("not now")
+        assert await iaas.console("sim", WEB, VmId("a"), 50) == ""
+
+
+async def test_a_console_is_not_waited_for_long() -> None:
+    async with client(service("sim")) as (iaas, gates):
+        await iaas.cloud("")
+        assert await iaas.console("sim", WEB, VmId("a"), 50)
+        assert gates[0].time_left["GetVms"] < 3
+
+
+async def test_what_a_provider_can_do_to_a_vm_is_learned() -> None:
+    fake = service("plain")
+    async with client(fake) as (iaas, _):
+        _, cloud = await iaas.cloud("")
+        assert (cloud.methods, cloud.has_console) == (frozenset(), False)
+        fake.traits = [
+            vm_pb2.PROVIDER_TRAIT_REBOOT,
+            vm_pb2.PROVIDER_TRAIT_REBUILD,
+            vm_pb2.PROVIDER_TRAIT_CONSOLE,
+        ]
+        await iaas.discover()
+        _, cloud = await iaas.cloud("")
+        assert (cloud.methods, cloud.has_console) == (frozenset(Method), True)
+
+
+@pytest.mark.parametrize("method", ["RebootVms", "RebuildVms"])
+async def test_a_repair_ends_before_authority(method: str) -> None:
+    async with client(service("sim")) as (iaas, gates):
+        await iaas.cloud("")
+        await repair(iaas, method, timedelta(seconds=5))
+        assert gates[0].time_left[method] < 5
 
 
 async def test_a_call_ends_before_the_shortest_authority_in_it() -> None:
