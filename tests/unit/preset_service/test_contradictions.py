@@ -30,6 +30,7 @@ def found_in(text: str, defaults: dict[str, Any] | None = None) -> tuple[Finding
         ("{canary: 2, replace: on_failure}", "canary", "replace: rolling"),
         ("{batch_pause: 1m, replace: never}", "batch_pause", "replace: rolling"),
         ("{removal_grace: 2d}", "removal_grace", "on_remove: delete"),
+        ("{removal_grace: 5m}", "removal_grace", "on_remove: delete"),
         ("{keep_failed_time: 1h}", "keep_failed_time", "keep_failed too"),
         ("{keep_failed_time: 1h, keep_failed: 0}", "keep_failed_time", "keep_failed too"),
         ("{deletion_window: 1h}", "deletion_window", "max_deletions_per_window"),

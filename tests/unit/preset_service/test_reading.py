@@ -275,9 +275,19 @@ def test_options_are_merged_with_those_of_the_same_driver_only() -> None:
 
 
 def test_defaults_without_a_driver_hold_for_every_check() -> None:
-    defaults = {"healthcheck": {"fall": 5, "observe_only": True, "port": 7007}}
-    assert spec("count: 1\nhealthcheck: {driver: tcp, rise: 3}", defaults).healthcheck == (
-        HealthCheck(driver="tcp", options={"port": 7007}, fall=5, rise=3, observe_only=True)
+    defaults = {
+        "healthcheck": {"fall": 5, "rise": 4, "min_failing_time": "9s", "observe_only": True,
+                        "port": 7007}
+    }  # fmt: skip
+    assert spec("count: 1\nhealthcheck: {driver: tcp, fall: 6}", defaults).healthcheck == (
+        HealthCheck(
+            driver="tcp",
+            options={"port": 7007},
+            fall=6,
+            rise=4,
+            min_failing_time=timedelta(seconds=9),
+            observe_only=True,
+        )
     )
     assert spec("count: 1", defaults).healthcheck is None
 
@@ -511,6 +521,7 @@ def test_a_list_is_a_preferred_choice_and_those_to_fall_back_on() -> None:
 )
 def test_a_list_of_one_is_the_same_as_the_text(one: str, many: str) -> None:
     assert spec(f"count: 1\n{one}") == spec(f"count: 1\n{many}")
+    assert spec(f"count: 1\n{many}").network.availability_zones == ()
 
 
 @pytest.mark.parametrize("key", ["availability_zone", "availability_zones"])

@@ -47,8 +47,10 @@ async def shelves(tmp_path: Path) -> AsyncIterator[Library]:
         await running.close()
 
 
-async def validated(shelves: Library, text: str) -> service_pb.ValidatePresetResponse:
-    request = service_pb.ValidatePresetRequest(text=text, file="web.yaml")
+async def validated(
+    shelves: Library, text: str, file: str = "web.yaml"
+) -> service_pb.ValidatePresetResponse:
+    request = service_pb.ValidatePresetRequest(text=text, file=file)
     return await PresetServicer(shelves).ValidatePreset(request, None)
 
 
@@ -70,6 +72,15 @@ async def test_an_error_beside_a_warning_leaves_the_preset_out(shelves: Library)
     assert {each.severity for each in answer.findings} == {
         pb.SEVERITY_ERROR, pb.SEVERITY_WARNING,
     }  # fmt: skip
+    assert not answer.HasField("preset")
+
+
+async def test_all_that_is_wrong_is_told_in_order_of_the_lines(shelves: Library) -> None:
+    text = "name: web\ncount: 1\npolicy: {canary: 0, max_lifetime: 1m}"
+    answer = await validated(shelves, text, file="other.yaml")
+    assert [(each.line, each.key) for each in answer.findings] == [
+        (1, "name"), (3, "policy.max_lifetime"),
+    ]  # fmt: skip
     assert not answer.HasField("preset")
 
 
