@@ -15,6 +15,7 @@ import pytest
 from iaas_service import marker
 from iaas_service.domain import Order, Vm, VmId
 from iaas_service.drivers.simulated import SimulatedCloud, SimulatedOptions, SimulatedWorld
+from iaas_service.drivers.simulated.options import Lack
 from iaas_service.gates import Limits
 from iaas_service.port import Cloud, Trait
 from iaas_service.providers import Provider
@@ -35,6 +36,7 @@ from vmshepherd_kit.errors import (
     ResumeTokenTooOld,
     ShepherdError,
     StaleFencingToken,
+    Throttled,
     Unavailable,
     Unsupported,
 )
@@ -79,6 +81,24 @@ class Desk:
 
     async def listing(self, **request: Any) -> pb.ListVmsResponse:
         return await dial.ask(self.stub.ListVms, pb.ListVmsRequest(provider="sim", **request))
+
+    async def get(self, *vm_ids: str, lines: int = 0, **options: Any) -> Sequence[pb.VmResult]:
+        request = pb.GetVmsRequest(provider="sim", vm_ids=vm_ids, console_lines=lines)
+        return (await dial.ask(self.stub.GetVms, request, **options)).results
+
+    async def reboot(self, *mutations: pb.VmMutation) -> list[ShepherdError | None]:
+        request = pb.RebootVmsRequest(provider="sim", reboots=mutations)
+        answer = await dial.ask(self.stub.RebootVms, request)
+        return [status.from_proto(result.status) for result in answer.results]
+
+    async def rebuild(
+        self, *mutations: pb.VmMutation, image: str = "debian-13", spec_hash: str = ""
+    ) -> Sequence[pb.VmResult]:
+        spec = vm_pb2.VmSpec(image=image)
+        request = pb.RebuildVmsRequest(
+            provider="sim", rebuilds=mutations, spec=spec, spec_hash=spec_hash
+        )
+        return (await dial.ask(self.stub.RebuildVms, request)).results
 
     async def terminate_all(
         self, mutations: Sequence[pb.VmMutation], **options: Any
@@ -246,6 +266,20 @@ async def test_nothing_is_touched_without_reason_evidence_and_time(
     assert desk.lives(vm)
 
 
+@pytest.mark.parametrize("name", sorted(set(pb.MutationReason.keys())))
+async def test_each_reason_of_the_contract_passes_with_evidence_and_not_without(
+    desk: Desk, name: str
+) -> None:
+    vm, number = await desk.vm(), pb.MutationReason.Value(name)
+    without = await desk.terminate(vm, reason=number, evidence="")
+    assert isinstance(without, BadRequest)
+    assert "evidence" in without.message
+    assert desk.lives(vm)
+    outcome = await desk.terminate(vm, reason=number)
+    assert isinstance(outcome, BadRequest) == (number == pb.MUTATION_REASON_UNSPECIFIED)
+    assert desk.lives(vm) == (number == pb.MUTATION_REASON_UNSPECIFIED)
+
+
 @pytest.mark.parametrize("token", [None, 0, -1, 2**61, 2**63 - 1])
 async def test_nothing_is_touched_without_a_sound_token(desk: Desk, token: int | None) -> None:
     vm = await desk.vm()
@@ -363,6 +397,64 @@ async def test_the_budget_is_one_for_all_presets() -> None:
         assert desk.lives(db)
 
 
+@pytest.mark.parametrize(
+    ("budget", "facts", "elsewhere"),
+    [
+        ("terminations_per_zone", {"zone": "az1", "provider": "sim"}, {"availability_zone": "az2"}),
+        ("terminations_per_image", {"image": "debian"}, {"image": "alpine"}),
+    ],
+)
+async def test_a_budget_of_a_zone_or_an_image_names_it_and_spares_the_others(
+    budget: str, facts: dict[str, str], elsewhere: dict[str, str]
+) -> None:
+    async with a_desk(limits=Limits.model_validate({budget: 2})) as desk:
+        place = {"availability_zone": "az1", "image": "debian"}
+        vms = await desk.vms(3, **place)
+        other = await desk.vm(**{**place, **elsewhere})
+        *passed, refused = await desk.terminate_all([mutation(vm) for vm in vms])
+        assert passed == [True, True]
+        assert isinstance(refused, Throttled)
+        assert refused.facts == {"budget": budget, "limit": "2", **facts}
+        assert f"iaas.limits.{budget}" in refused.message
+        assert refused.retry_after == timedelta(minutes=10)
+        assert desk.lives(vms[2])
+        assert await desk.terminate(other) is True
+        await desk.clock.advance(timedelta(minutes=10))
+        assert await desk.terminate(vms[2]) is True
+
+
+async def test_a_budget_of_a_provider_is_one_for_all_its_zones() -> None:
+    async with a_desk(limits=Limits(terminations_per_provider=1)) as desk:
+        one, two = [await desk.vm(availability_zone=zone) for zone in ("az1", "az2")]
+        assert await desk.terminate(one) is True
+        refused = await desk.terminate(two)
+        assert isinstance(refused, Throttled)
+        assert refused.facts["provider"] == "sim"
+        assert desk.lives(two)
+
+
+async def test_a_rebuild_spends_what_may_be_destroyed() -> None:
+    async with a_desk(limits=Limits(terminations=2)) as desk:
+        vms = await desk.vms(3)
+        results = await desk.rebuild(*(mutation(vm) for vm in vms))
+        refused = [status.from_proto(result.status) for result in results]
+        assert refused[:2] == [None, None]
+        assert reason(refused[2]) == "BUDGET_SPENT"
+        assert reason(await desk.terminate(vms[2])) == "BUDGET_SPENT"
+        assert desk.lives(vms[2])
+
+
+async def test_reboots_spend_nothing_but_their_own_budget() -> None:
+    async with a_desk(limits=Limits(terminations=1, reboots=2)) as desk:
+        vm = await desk.vm()
+        outcomes = await desk.reboot(*[mutation(vm)] * 3)
+        assert outcomes[:2] == [None, None]
+        refused = outcomes[2]
+        assert isinstance(refused, Throttled)
+        assert (refused.reason, refused.facts["budget"]) == ("BUDGET_SPENT", "reboots")
+        assert await desk.terminate(vm) is True
+
+
 async def test_what_the_cloud_itself_ended_costs_nothing() -> None:
     async with a_desk(limits=Limits(terminations=1)) as desk:
         vms = await desk.vms(5)
@@ -422,6 +514,21 @@ async def test_a_few_unhealthy_among_many_open_no_breaker() -> None:
         await desk.listing()
         outcomes = [await desk.terminate(vm, **UNHEALTHY) for vm in vms[:15]]
         assert outcomes == [True] * 15
+
+
+async def test_rebuilds_open_the_breaker_and_reboots_do_not() -> None:
+    async with a_desk() as desk:
+        vms = await desk.vms(20)
+        await desk.listing()
+        rebooted = await desk.reboot(*(mutation(vm, **UNHEALTHY) for vm in vms[:10]))
+        assert rebooted == [None] * 10
+        results = await desk.rebuild(*(mutation(vm, **UNHEALTHY) for vm in vms[:6]))
+        refused = [status.from_proto(result.status) for result in results]
+        assert refused[:5] == [None] * 5
+        assert reason(refused[5]) == "BREAKER_OPEN"
+        assert reason(await desk.terminate(vms[6], **UNHEALTHY)) == "BREAKER_OPEN"
+        [rebooted_no_more] = await desk.reboot(mutation(vms[7], **UNHEALTHY))
+        assert reason(rebooted_no_more) == "BREAKER_OPEN"
 
 
 async def test_without_any_listing_the_breaker_supposes_the_worst() -> None:
@@ -854,12 +961,100 @@ async def test_rebuild_passes_the_same_gates(desk: Desk) -> None:
     assert reason(status.from_proto(results[1].status)) == "PROTECTED"
 
 
+async def test_a_rebuilt_vm_is_of_the_spec_that_it_was_rebuilt_from(desk: Desk) -> None:
+    vm = await desk.vm(token=7, image="debian", metadata={marker.PROTECTED: "no"})
+    [result] = await desk.rebuild(mutation(vm, fencing_token=8), spec_hash="77aa")
+    assert result.vm.marker.spec_hash == "77aa"
+    [listed] = (await desk.listing()).vms
+    was = vm.marker
+    was.spec_hash = "77aa"
+    assert (listed.marker, listed.image) == (was, "debian-13")
+    assert (listed.vm_id, listed.create_time) == (vm.vm_id, vm.create_time)
+    assert dict(listed.metadata) == dict(vm.metadata)
+    assert await desk.terminate(listed, fencing_token=8) is True
+
+
+async def test_a_rebuild_that_tells_no_hash_and_no_image_leaves_them(desk: Desk) -> None:
+    vm = await desk.vm(image="debian")
+    [result] = await desk.rebuild(mutation(vm), image="")
+    assert (result.vm.marker, result.vm.image) == (vm.marker, "debian")
+
+
+async def test_a_rebuild_from_what_no_vm_can_be_made_of_is_refused(desk: Desk) -> None:
+    vm = await desk.vm()
+    with pytest.raises(BadRequest) as refusal:
+        await desk.rebuild(mutation(vm), spec_hash="x" * 256)
+    assert [violation.field for violation in refusal.value.violations] == ["spec_hash"]
+
+
 async def test_a_gone_vm_cannot_be_rebooted(desk: Desk) -> None:
     vm = await desk.vm()
     desk.world.vanish(vm.vm_id)
     request = pb.RebootVmsRequest(provider="sim", reboots=[mutation(vm)])
     [result] = (await dial.ask(desk.stub.RebootVms, request)).results
     assert isinstance(status.from_proto(result.status), NotFound)
+
+
+# Consoles.
+
+
+async def test_consoles_are_shown_where_they_are_asked_for(desk: Desk) -> None:
+    vm, other = await desk.vms(2)
+    desk.world.say(vm.vm_id, "booting\n\x1b[31mkernel panic\x1b[0m\nnot syncing\n")
+    asked = await desk.get(vm.vm_id, "nothing", other.vm_id, lines=2)
+    assert [result.console for result in asked] == ["kernel panic\nnot syncing", "", ""]
+    assert isinstance(status.from_proto(asked[1].status), NotFound)
+    [unasked] = await desk.get(vm.vm_id)
+    assert unasked.console == ""
+
+
+@pytest.mark.parametrize("lines", [-1, 201])
+async def test_a_number_of_lines_that_nobody_shows_is_refused(desk: Desk, lines: int) -> None:
+    vm = await desk.vm()
+    with pytest.raises(BadRequest) as refusal:
+        await desk.get(vm.vm_id, lines=lines)
+    assert [violation.field for violation in refusal.value.violations] == ["console_lines"]
+
+
+async def test_no_console_is_asked_of_a_driver_that_has_none() -> None:
+    async with a_desk(lacks={Lack.CONSOLE}) as desk:
+        vm = await desk.vm()
+        desk.world.say(vm.vm_id, "kernel panic\n")
+        [result] = await desk.get(vm.vm_id, lines=200)
+        assert (result.vm.vm_id, result.console) == (vm.vm_id, "")
+
+
+class Mute(SimulatedCloud):
+    """A cloud whose consoles fail or never answer."""
+
+    error: ShepherdError | None = None
+
+    async def console(self, vm: Vm, lines: int) -> str:
+        if self.error:
+            raise self.error
+        await asyncio.Event().wait()
+        return "it was waited for"
+
+
+@pytest.mark.parametrize("error", [None, Unavailable("no console at present"), NotFound("gone")])
+async def test_a_console_that_fails_or_hangs_hides_no_vm(error: ShepherdError | None) -> None:
+    clock = FakeClock()
+    async with simulated(clock, Mute) as cloud, serving(cloud, cloud.world, clock) as desk:
+        assert isinstance(cloud, Mute)
+        cloud.error = error
+        vm = await desk.vm()
+        [result] = await desk.get(vm.vm_id, lines=5, deadline=timedelta(seconds=1))
+        assert result.status.code == 0
+        assert (result.vm.vm_id, result.console) == (vm.vm_id, "")
+
+
+async def test_consoles_of_many_vms_fit_into_one_answer(desk: Desk) -> None:
+    vms = await desk.vms(100)
+    for vm in vms:
+        desk.world.say(vm.vm_id, "é" * 20_000)
+    results = await desk.get(*(vm.vm_id for vm in vms), lines=1)
+    assert [len(result.console.encode()) for result in results] == [16 * 1024] * 64 + [0] * 36
+    assert all(result.vm.vm_id for result in results)
 
 
 class Deaf(SimulatedCloud):

@@ -46,6 +46,9 @@ def test_names_of_the_predecessor_are_known(old: str, new: str) -> None:
         ({"providers": {"p": {}}}, "iaas.providers.p.driver"),
         ({"limits": {"terminations": 0}}, "iaas.limits.terminations"),
         ({"limits": {"windows": "10m"}}, "iaas.limits.windows"),
+        ({"limits": {"reboots": 0}}, "iaas.limits.reboots"),
+        ({"limits": {"terminations_per_zone": 0}}, "iaas.limits.terminations_per_zone"),
+        ({"limits": {"terminations_per_image": "many"}}, "iaas.limits.terminations_per_image"),
     ],
 )
 def test_what_is_wrong_is_named(raw: dict[str, object], path: str) -> None:

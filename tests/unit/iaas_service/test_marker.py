@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -32,6 +33,14 @@ def a_vm(protection: str) -> Vm:
 
 def test_what_is_written_is_read_again() -> None:
     assert marker.read(marker.write(SOUND), "suite") == SOUND
+
+
+def test_a_vm_made_anew_bears_another_hash_and_nothing_else_changes() -> None:
+    metadata = {"team": "search", marker.PROTECTED: "yes", **marker.write(SOUND)}
+    rewritten = marker.rewritten(metadata, spec_hash="77aa")
+    assert marker.read(rewritten, "suite") == replace(SOUND, spec_hash="77aa")
+    assert {**rewritten, marker.SPEC: "9f2c"} == metadata
+    assert marker.rewritten(metadata, spec_hash="") == metadata
 
 
 def test_other_metadata_do_no_harm() -> None:

@@ -22,7 +22,7 @@ import pytest
 
 from iaas_service import marker
 from iaas_service.domain import Changed, Spec, Vm, VmId, VmState
-from iaas_service.drivers.process import ProcessCloud, ProcessOptions, folder, proc
+from iaas_service.drivers.process import ProcessCloud, ProcessOptions, folder, launch, proc
 from iaas_service.drivers.process.options import Flavor
 from iaas_service.testing import an_order, eventually, state_of
 from vmshepherd_kit.clock import SystemChance, SystemClock
@@ -30,6 +30,7 @@ from vmshepherd_kit.config_file import Suite
 from vmshepherd_kit.errors import (
     NoCapacity,
     NotFound,
+    OutcomeUnknown,
     Refused,
     ShepherdError,
     Unavailable,
@@ -654,3 +655,179 @@ async def test_of_many_vms_that_cannot_be_shown_a_few_are_named(tmp_path: Path) 
         for path, text in zip(paths, facts, strict=True):
             path.write_text(text)
         assert (await cloud.list()).complete
+
+
+# Rebuilds.
+
+WRITER = "#!/bin/sh\necho {word} > word; mkdir -p a/b; echo {word} says; exec sleep 600\n"
+
+
+def writing(word: str) -> Spec:
+    return Spec(flavor="small", image=f"image-{word}", user_data=WRITER.format(word=word))
+
+
+async def until_written(folder: Path, word: str) -> None:
+    path = folder / "word"
+    await until_true(lambda: path.exists() and path.read_text() == f"{word}\n")
+
+
+async def test_a_rebuilt_vm_runs_the_new_user_data_in_an_empty_folder(tmp_path: Path) -> None:
+    async with ephemeral(tmp_path) as cloud:
+        vm = await cloud.create(an_order(spec=writing("old")))
+        folder = cloud.root.path / vm.vm_id
+        await until_written(folder, "old")
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "precious").touch()
+        (folder / "link").symlink_to(outside)
+        (folder / "mine").touch()
+        rebuilt = await cloud.rebuild(vm, writing("new"), spec_hash="77aa")
+        await until_written(folder, "new")
+        assert not (folder / "mine").exists()
+        assert not (folder / "link").is_symlink()
+        assert (outside / "precious").exists(), "what is elsewhere is not its disk"
+        assert pid_of(rebuilt) != pid_of(vm)
+        assert (rebuilt.vm_id, rebuilt.create_time) == (vm.vm_id, vm.create_time)
+        assert not list(folder.glob("*.new"))
+
+
+async def test_a_rebuilt_vm_without_user_data_has_none_left(tmp_path: Path) -> None:
+    async with ephemeral(tmp_path) as cloud:
+        vm = await cloud.create(an_order(spec=writing("old")))
+        await cloud.rebuild(vm, Spec(image="debian"), spec_hash="")
+        assert not (cloud.root.path / vm.vm_id / "user-data").exists()
+        await until_true(partial(answers, vm))
+
+
+async def test_a_rebuilt_vm_is_known_as_rebuilt_by_the_next_service(tmp_path: Path) -> None:
+    order = an_order(spec=writing("old"))
+    async with cloud_in(tmp_path) as former:
+        vm = await former.create(order)
+        rebuilt = await former.rebuild(vm, writing("new"), spec_hash="77aa")
+    async with ephemeral(tmp_path) as cloud:
+        [again] = (await cloud.list()).vms
+        assert again == rebuilt
+        assert again.metadata[marker.SPEC] == "77aa"
+        assert (await cloud.create(order)).vm_id == vm.vm_id, "its request is still its own"
+        rebooted = await cloud.reboot(again)
+        assert rebooted.metadata[marker.SPEC] == "77aa"
+        await until_written(cloud.root.path / vm.vm_id, "new")
+
+
+async def test_a_rebuild_keeps_what_people_wrote_of_the_vm(cloud: ProcessCloud) -> None:
+    vm = await cloud.create(an_order())
+    path = cloud.root.path / vm.vm_id / "metadata.json"
+    path.write_text(json.dumps({marker.PROTECTED: "true"}))
+    rebuilt = await cloud.rebuild(vm, Spec(image="debian"), spec_hash="77aa")
+    assert marker.is_protected(rebuilt)
+
+
+async def test_a_rebuild_without_room_leaves_the_vm_running(
+    cloud: ProcessCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = await cloud.create(an_order())
+
+    def full(path: Path, text: str, **_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "_write", full)
+        with pytest.raises(NoCapacity):
+            await cloud.rebuild(vm, Spec(image="alpine"), spec_hash="77aa")
+    assert await found(cloud, vm.vm_id) == vm
+
+
+async def test_a_rebuild_that_ended_the_vm_and_no_more_is_of_unknown_outcome(
+    cloud: ProcessCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = await cloud.create(an_order())
+    path = cloud.root.path / vm.vm_id / "data"
+    path.touch()
+
+    def stuck(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "_remove", stuck)
+        with pytest.raises(OutcomeUnknown, match="data"):
+            await cloud.rebuild(vm, Spec(image="alpine"), spec_hash="77aa")
+    half = await until(cloud, vm.vm_id, VmState.TERMINATED)
+    assert (half.image, half.metadata[marker.SPEC]) == ("", "9f2c"), "it is not yet the new one"
+    rebuilt = await cloud.rebuild(vm, Spec(image="alpine"), spec_hash="77aa")
+    assert (rebuilt.image, rebuilt.metadata[marker.SPEC]) == ("alpine", "77aa")
+    assert not path.exists()
+
+
+async def test_a_reboot_that_cannot_start_the_vm_again_is_of_unknown_outcome(
+    cloud: ProcessCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = await cloud.create(an_order())
+
+    def failing(*_: Any) -> None:
+        raise NoCapacity("this machine has no room for the VM")
+
+    monkeypatch.setattr(launch, "start", failing)
+    with pytest.raises(OutcomeUnknown, match="no room"):
+        await cloud.reboot(vm)
+    assert await state_of(cloud, vm.vm_id) is VmState.TERMINATED
+
+
+async def test_a_vm_keeps_its_flavor_and_a_flavor_that_is_gone_rebuilds_nothing(
+    tmp_path: Path,
+) -> None:
+    async with cloud_in(tmp_path, flavors={"small": SLEEPER, "large": SLEEPER}) as former:
+        vm = await former.create(an_order())
+        rebuilt = await former.rebuild(vm, Spec(flavor="large"), spec_hash="")
+        assert rebuilt.flavor == "small"
+    async with ephemeral(tmp_path, flavors={"large": SLEEPER}) as cloud:
+        with pytest.raises(NotFound) as refusal:
+            await cloud.rebuild(rebuilt, Spec(flavor="large"), spec_hash="")
+        assert refusal.value.reason == "FLAVOR_NOT_FOUND"
+        assert await state_of(cloud, vm.vm_id) is VmState.RUNNING
+
+
+# Consoles.
+
+
+async def test_the_console_of_a_vm_is_the_end_of_its_log_and_bounded(cloud: ProcessCloud) -> None:
+    vm = await cloud.create(an_order())
+    log = cloud.root.path / vm.vm_id / "log"
+    log.write_text("".join(f"line {number}\n" for number in range(100_000)))
+    assert await cloud.console(vm, 2) == "line 99998\nline 99999"
+    log.write_text("x" * 1_000_000)
+    assert len(await cloud.console(vm, 200)) == 64 * 1024
+
+
+async def test_a_console_goes_on_where_it_was_after_a_rebuild(tmp_path: Path) -> None:
+    async with ephemeral(tmp_path) as cloud:
+        vm = await cloud.create(an_order(spec=writing("old")))
+
+        async def says(word: str) -> bool:
+            return f"{word} says" in await cloud.console(vm, 5)
+
+        await eventually(lambda: says("old"))
+        await cloud.rebuild(vm, writing("new"), spec_hash="")
+        await eventually(lambda: says("new"))
+        assert await says("old"), "it is the evidence of what failed"
+
+
+@pytest.mark.parametrize("trick", ["pipe", "link", "gone"])
+async def test_a_vm_that_puts_something_in_the_place_of_its_log_shows_nothing(
+    cloud: ProcessCloud, tmp_path: Path, trick: str
+) -> None:
+    vm = await cloud.create(an_order())
+    log, secret = cloud.root.path / vm.vm_id / "log", tmp_path / "secret"
+    secret.write_text("hunter2")
+    log.unlink()
+    if trick == "pipe":
+        os.mkfifo(log)
+    elif trick == "link":
+        log.symlink_to(secret)
+    shown = ""
+    async with asyncio.timeout(5):
+        with suppress(Unavailable):
+            shown = await cloud.console(vm, 5)
+        os.kill(pid_of(vm), signal.SIGKILL)
+        ended = await until(cloud, vm.vm_id, VmState.TERMINATED)
+    assert shown == ""
+    assert "hunter2" not in ended.fault

@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from iaas_service.domain import Changed, VmState
+from iaas_service.domain import CatalogKind, Changed, Order, Spec, VmState
 from iaas_service.drivers.simulated import SimulatedCloud, SimulatedOptions
+from iaas_service.port import Trait
 from iaas_service.testing import an_order, state_of
 from vmshepherd_kit import settings
 from vmshepherd_kit.clock import SeededChance
 from vmshepherd_kit.config_file import Suite
 from vmshepherd_kit.errors import (
     NoCapacity,
+    NotFound,
     OutcomeUnknown,
     QuotaExceeded,
     ShepherdError,
@@ -154,6 +156,87 @@ async def test_a_create_may_fail_and_make_its_vm_all_the_same(make: Make) -> Non
     with pytest.raises(OutcomeUnknown):
         await cloud.create(an_order())
     assert len(cloud.world.vms) == 1
+
+
+def of(flavor: str, zone: str = "", image: str = "debian") -> Order:
+    return an_order(spec=Spec(flavor=flavor, availability_zone=zone, image=image))
+
+
+async def test_a_zone_without_room_for_a_flavor_has_room_for_others(make: Make) -> None:
+    cloud = make()
+    cloud.world.no_capacity("large", "az1")
+    with pytest.raises(NoCapacity, match="zone 'az1' has room for flavor 'large'"):
+        await cloud.create(of("large", "az1"))
+    made = [await cloud.create(of(*where)) for where in (("small", "az1"), ("large", "az2"))]
+    assert [(vm.flavor, vm.zone) for vm in made] == [("small", "az1"), ("large", "az2")]
+    cloud.world.restock()
+    await cloud.create(of("large", "az1"))
+
+
+async def test_a_quota_of_a_flavor_is_one_for_all_zones(make: Make) -> None:
+    cloud = make()
+    cloud.world.quota_exceeded("large")
+    for zone in ("az1", "az2", ""):
+        with pytest.raises(QuotaExceeded, match="'large'"):
+            await cloud.create(of("large", zone))
+    await cloud.create(of("small", "az1"))
+
+
+async def test_a_missing_image_makes_and_rebuilds_nothing_and_its_vms_run_on(make: Make) -> None:
+    cloud = make()
+    vm = await cloud.create(of("small", image="debian"))
+    cloud.world.image_missing("debian")
+    for call in (cloud.create(of("small")), cloud.rebuild(vm, Spec(), spec_hash="")):
+        with pytest.raises(NotFound) as refusal:
+            await call
+        assert refusal.value.reason == "IMAGE_NOT_FOUND"
+        assert [violation.field for violation in refusal.value.violations] == ["spec.image"]
+    assert await state_of(cloud, vm.vm_id) is VmState.RUNNING
+    rebuilt = await cloud.rebuild(vm, Spec(image="alpine"), spec_hash="")
+    assert rebuilt.image == "alpine"
+
+
+async def test_a_repeated_create_is_answered_although_there_is_a_shortage_now(make: Make) -> None:
+    cloud, order = make(), of("large", "az1")
+    vm = await cloud.create(order)
+    cloud.world.no_capacity("large", "az1")
+    assert (await cloud.create(order)).vm_id == vm.vm_id
+
+
+async def test_a_vm_that_was_told_no_zone_lands_in_the_one_of_the_catalog(make: Make) -> None:
+    cloud = make()
+    vm = await cloud.create(of("small"))
+    zones = [e.name for e in (await cloud.catalog()).entries if e.kind is CatalogKind.ZONE]
+    assert [vm.zone] == zones
+    cloud.world.no_capacity("small", vm.zone)
+    with pytest.raises(NoCapacity):
+        await cloud.create(of("small"))
+
+
+async def test_a_rebuilt_vm_boots_in_time_and_has_no_fault_any_more(
+    make: Make, clock: FakeClock
+) -> None:
+    cloud = make(boot_time="30s")
+    vm = await cloud.create(of("small"))
+    cloud.world.error(vm.vm_id)
+    rebuilt = await cloud.rebuild(vm, Spec(image="alpine"), spec_hash="77aa")
+    assert (rebuilt.state, rebuilt.fault) == (VmState.PENDING, "")
+    await clock.advance(30 * SECOND)
+    assert await state_of(cloud, vm.vm_id) is VmState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("lack", "trait"),
+    [
+        ("events", Trait.EVENTS),
+        ("reboot", Trait.REBOOT),
+        ("rebuild", Trait.REBUILD),
+        ("console", Trait.CONSOLE),
+    ],
+)
+async def test_a_cloud_can_do_all_but_what_it_lacks(make: Make, lack: str, trait: Trait) -> None:
+    assert make().traits == frozenset(Trait)
+    assert make(lacks=[lack]).traits == frozenset(Trait) - {trait}
 
 
 async def test_listings_may_be_incomplete_or_fail(make: Make) -> None:
