@@ -99,8 +99,9 @@ def is_failing(judged: Judged) -> bool:
 
 
 def is_watched(judged: Judged) -> bool:
-    """Whether its check says anything about it: it runs, and we have not sent it away."""
-    return judged.vm.state is VmState.RUNNING and judged.status is not VmStatus.DELETING
+    """Whether its check says anything about it: it runs, and is not out of our hands."""
+    gone = {VmStatus.DELETING, VmStatus.KEPT}
+    return judged.vm.state is VmState.RUNNING and judged.status not in gone
 
 
 def forget_failures(memory: VmMemory) -> VmMemory:

@@ -12,7 +12,7 @@ from datetime import datetime
 from .budget import within_budget
 from .health import moment
 from .model import Judged, Process, Reason, Refusal, Removal, Spec, Terminate, VmState, VmStatus
-from .patience import may_retry
+from .patience import is_lingering, may_retry
 from .stock import Stock
 
 # What nobody can tell about stays; what is going already needs nothing.
@@ -53,7 +53,12 @@ def _removed(spec: Spec, removal: Removal) -> Refusal:
 
 
 def _may_go(judged: Judged, stock: Stock) -> bool:
-    return judged.status not in _LEFT and not judged.vm.protected and may_retry(judged, stock)
+    return (
+        judged.status not in _LEFT
+        and not judged.vm.protected
+        and not is_lingering(judged, stock)
+        and may_retry(judged, stock)
+    )
 
 
 def _spared(stock: Stock) -> tuple[Refusal, ...]:
