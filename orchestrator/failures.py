@@ -8,7 +8,7 @@ shortly and tries the same again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, auto
 
@@ -19,6 +19,7 @@ class Scope(Enum):
     NOTHING = auto()
     FLAVOR_IN_ZONE = auto()
     FLAVOR = auto()
+    IMAGE = auto()
     IMAGE_AND_FLAVOR = auto()
 
 
@@ -49,6 +50,9 @@ CLASSES: Mapping[str, FailureClass] = {
     ),
     "INVALID_ARGUMENT": _BAD_SPEC,
     "NOT_FOUND": _BAD_SPEC,
+    "IMAGE_NOT_FOUND": replace(_BAD_SPEC, scope=Scope.IMAGE),
+    "FLAVOR_NOT_FOUND": replace(_BAD_SPEC, scope=Scope.FLAVOR),
+    "DENIED": _AUTH,
     "PERMISSION_DENIED": _AUTH,
     "UNAUTHENTICATED": _AUTH,
     "UNAVAILABLE": FailureClass(

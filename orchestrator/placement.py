@@ -112,6 +112,8 @@ def _short(placement: Placement, outcome: Outcome) -> Placement:
         return replace(placement, image="")
     if scope is Scope.FLAVOR:
         return replace(placement, image="", zone="")
+    if scope is Scope.IMAGE:
+        return replace(placement, flavor="", zone="")
     return replace(placement, zone="")
 
 

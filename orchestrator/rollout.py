@@ -47,7 +47,7 @@ class Group:
 def follow(
     judged: Sequence[Judged], memory: Memory, seen: Observation, *, early_failure: str
 ) -> Rollout | None:
-    """The rollout under way, stopped by a VM that failed too early; None when nothing is outdated."""
+    """The rollout under way, stopped by a VM that failed early; None when nothing is outdated."""
     spec = seen.spec
     outdated = any(each.is_outdated and each.status in _LIVING for each in judged)
     if spec.policy.replace is not Replace.ROLLING or not outdated:
