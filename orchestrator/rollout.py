@@ -63,6 +63,8 @@ def follow(
 def batch(group: Group) -> Mapping[VmId, Reason]:
     """VMs that leave now although nothing is wrong with them, each with its reason."""
     outdated, expired = _candidates(group)
+    if not outdated and not expired:
+        return {}
     number = _number(group, is_canary=bool(outdated) and _canaries_missing(group) > 0)
     order = leaving_order(
         [*outdated, *expired], oldest_first=True, is_outdated_first=bool(outdated)
