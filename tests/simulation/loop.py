@@ -1,0 +1,230 @@
+"""The seeded scheduler: many event loops in one thread, one virtual time, one random order.
+
+Each simulated process has a `Host`, an asyncio loop of its own; the `Kernel` runs one ready handle
+of a random host at a time and jumps to the next timer when nothing is ready. A host can be paused
+(what is due waits), and killed (nothing of it ever runs again). Real I/O and threads are no part of
+it: `run_in_executor` runs its job at once, in line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from asyncio import events
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+Timer = tuple[float, float, int, "Host | None", Any]
+
+# More turns at one moment than any honest program takes: it spins.
+_SPINNING = 200_000
+
+
+class Kernel:
+    """Virtual time, and who runs next."""
+
+    def __init__(self, seed: int) -> None:
+        self.now = 0.0
+        self.steps = 0
+        self.errors: list[str] = []
+        # Tasks of killed processes: kept, so that no finally of theirs ever runs.
+        self.graveyard: list[asyncio.Task[Any]] = []
+        self._random = random.Random(seed).random
+        self._ready: list[Host] = []
+        self._timers: list[Timer] = []
+        self._number = 0
+
+    def call_at(self, when: float, call: Callable[[], object]) -> None:
+        """Call at that moment, in nobody's name: the network, the cloud, the faults."""
+        self._push(when, None, call)
+
+    def call_later(self, delay: float, call: Callable[[], object]) -> None:
+        """Call after that time."""
+        self._push(self.now + delay, None, call)
+
+    def run_until(self, end: float) -> None:
+        """Let time pass."""
+        turns, moment = 0, self.now
+        while True:
+            if self._ready:
+                self._turn()
+                turns = turns + 1 if moment == self.now else 0
+                moment = self.now
+                if turns > _SPINNING:
+                    raise RuntimeError(f"something spins at {self.now:.3f} s")
+            elif self._timers and self._timers[0][0] <= end:
+                self._advance()
+            else:
+                self.now = end
+                return
+
+    def wake(self, host: Host) -> None:
+        """Have this host take turns."""
+        self._ready.append(host)
+
+    def schedule(self, when: float, host: Host, handle: asyncio.TimerHandle) -> None:
+        """A timer of a host, at a moment of the kernel."""
+        self._push(when, host, handle)
+
+    def _push(self, when: float, host: Host | None, what: object) -> None:
+        self._number += 1
+        heapq.heappush(self._timers, (when, self._random(), self._number, host, what))
+
+    def _turn(self) -> None:
+        ready = self._ready
+        place = int(self._random() * len(ready))
+        host = ready[place]
+        if host.is_idle:
+            host.is_waiting = False
+            ready[place] = ready[-1]
+            ready.pop()
+            return
+        self.steps += 1
+        host.run_one()
+
+    def _advance(self) -> None:
+        when, _, _, host, what = heapq.heappop(self._timers)
+        self.now = max(self.now, when)
+        if host is None:
+            what()
+        elif not what._cancelled:
+            what._scheduled = False
+            host.enqueue(what)
+
+
+class Host(asyncio.AbstractEventLoop):
+    """The event loop of one simulated process, on its own clock."""
+
+    def __init__(self, kernel: Kernel, name: str, *, rate: float = 1.0) -> None:
+        self.kernel = kernel
+        self.name = name
+        self.rate = rate
+        self.is_dead = False
+        self.is_paused = False
+        self.is_waiting = False
+        self._born = kernel.now
+        self._queue: deque[asyncio.Handle] = deque()
+
+    # What the kernel asks
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has nothing to do, or must not."""
+        return self.is_paused or self.is_dead or not self._queue
+
+    def run_one(self) -> None:
+        """Run the next handle, in the order of asyncio."""
+        handle = self._queue.popleft()
+        if not handle._cancelled:
+            events._set_running_loop(self)
+            try:
+                handle._run()
+            finally:
+                events._set_running_loop(None)
+
+    def enqueue(self, handle: asyncio.Handle) -> None:
+        """Let it run soon."""
+        if self.is_dead:
+            return
+        self._queue.append(handle)
+        if not self.is_waiting and not self.is_paused:
+            self.is_waiting = True
+            self.kernel.wake(self)
+
+    # Faults
+
+    def pause(self) -> None:
+        """Stand still, as by SIGSTOP: clocks run on, nothing else does."""
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """Go on with all that became due meanwhile."""
+        self.is_paused = False
+        if self._queue and not self.is_waiting and not self.is_dead:
+            self.is_waiting = True
+            self.kernel.wake(self)
+
+    def kill(self) -> None:
+        """End at once, as by SIGKILL: no finally runs, no farewell gets out."""
+        self.is_dead = True
+        self._queue.clear()
+        self.kernel.graveyard.extend(asyncio.all_tasks(self))
+
+    # What asyncio asks
+
+    def time(self) -> float:
+        """Seconds since this process was started, by its own clock."""
+        return (self.kernel.now - self._born) * self.rate
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self.enqueue(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        if not self.is_dead:
+            self.kernel.schedule(self._born + when / self.rate, self, handle)
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """The kernel skips it when its time comes."""
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[Any]:
+        return asyncio.Task(coro, loop=self, name=name, context=context)
+
+    def run_in_executor(
+        self, executor: object, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as e:  # noqa: BLE001  as a thread would hand it over
+            future.set_exception(e)
+        return future
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """What asyncio finds wrong is a fault of ours, unless the process is dead already."""
+        if not self.is_dead:
+            error = context.get("exception")
+            self.kernel.errors.append(f"{self.name}: {context.get('message')}: {error!r}")
