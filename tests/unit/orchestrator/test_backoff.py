@@ -6,8 +6,19 @@ import pytest
 
 from orchestrator import backoff
 from orchestrator.decide import decide
-from orchestrator.model import Backoff, Judged, Memory, VmMemory, VmState, VmStatus
-from tests.support.given import NOW, SERVING, SPEC, judged, seconds, seen, spec, vm, vms
+from orchestrator.model import Backoff, Judged, Memory, Policy, VmMemory, VmState, VmStatus
+from tests.support.given import (
+    NOW,
+    SERVING,
+    SPEC,
+    judged,
+    memories,
+    seconds,
+    seen,
+    spec,
+    vm,
+    vms,
+)
 
 WAITING = Backoff(
     failures=2, until=NOW + seconds(30), reason="QUOTA_EXCEEDED", message="no room", spec_hash=SPEC
@@ -22,7 +33,7 @@ def failed(before: Backoff, reason: str, at_least: float | None = None) -> Backo
         reason=reason,
         message="said so",
         now=NOW,
-        spec_hash=SPEC,
+        spec=spec(),
         at_least=None if at_least is None else seconds(at_least),
     )
 
@@ -43,7 +54,7 @@ def test_the_first_patience_fits_the_class_and_doubles(reason: str, first: int) 
 
 
 def test_patience_has_an_end() -> None:
-    assert failed(Backoff(failures=500), "UNAVAILABLE").until == NOW + backoff.LONGEST
+    assert failed(Backoff(failures=500), "UNAVAILABLE").until == NOW + Policy().longest_backoff
 
 
 def test_the_cloud_may_ask_for_more_patience() -> None:
@@ -136,17 +147,21 @@ def test_after_a_failed_birth_the_next_waits_until_the_one_before_has_proved_its
     assert "SLOW_START" in {each.code for each in plan.refusals}
 
 
-def test_a_trial_that_never_ends_does_not_hold_up_the_group_for_ever() -> None:
-    hopeless = {vm("n").vm_id: VmMemory(first_seen=NOW - seconds(3600))}
-    plan = decide(
-        seen(
-            spec(5),
-            [*vms("ab"), vm("n", VmState.PENDING)],
-            remembered={**hopeless, **{each.vm_id: SERVING for each in vms("ab")}},
-            memory=Memory(accepted_count=5, backoff=BIRTHS),
-        )
+def test_a_trial_that_never_ends_is_one_failure_more_and_then_the_next_is_tried() -> None:
+    hopeless = VmMemory(first_seen=NOW - seconds(3600))
+    group = [*vms("ab"), vm("n", VmState.PENDING)]
+    observation = seen(
+        spec(5),
+        group,
+        remembered={**memories("ab"), **memories("n", hopeless)},
+        memory=Memory(accepted_count=5, backoff=BIRTHS),
     )
-    assert len(plan.creates) == 1
+    plan = decide(observation)
+    assert not plan.creates
+    assert plan.memory.backoff.failures == BIRTHS.failures + 1
+    later = decide(replace(observation, now=NOW + seconds(5), memory=plan.memory))
+    assert len(later.creates) == 1
+    assert later.memory.backoff == plan.memory.backoff
 
 
 def _ready(name: str, memory: VmMemory) -> Judged:

@@ -5,7 +5,15 @@ from typing import Any
 
 from orchestrator import intents
 from orchestrator.decide import decide
-from orchestrator.model import Cloud, Intent, IntentPhase, Memory, Observation, RequestId
+from orchestrator.model import (
+    Cloud,
+    Intent,
+    IntentPhase,
+    Memory,
+    Observation,
+    Placement,
+    RequestId,
+)
 from tests.support.given import NOW, SPEC, seconds, seen, spec, vm, vm_id, vms
 
 SLOW_CLOUD = Cloud(idempotent=False, horizon=seconds(120))
@@ -79,15 +87,16 @@ def test_a_planned_intent_is_sent_at_once() -> None:
 
 def test_ids_follow_from_what_is_unique_and_never_repeat() -> None:
     observation = holding()
-    fresh = intents.new_intents(50, observation)
-    assert intents.new_intents(50, observation) == fresh
+    places = [Placement()] * 50
+    fresh = intents.new_intents(places, observation)
+    assert intents.new_intents(places, observation) == fresh
     later = replace(observation, memory=replace(observation.memory, next_slot=90))
     other_token = replace(observation, fencing_token=8)
     other_suite = replace(observation, suite_id="another")
     ids = {each.request_id for each in fresh}
     assert len(ids) == 50
     for elsewhere in (later, other_token, other_suite):
-        assert ids.isdisjoint(each.request_id for each in intents.new_intents(50, elsewhere))
+        assert ids.isdisjoint(each.request_id for each in intents.new_intents(places, elsewhere))
 
 
 def test_a_plan_moves_on_to_the_next_slot() -> None:

@@ -140,7 +140,7 @@ def test_a_new_holder_keeps_facts_and_starts_every_timer_anew() -> None:
         accepted_count=9,
     )
     memory = restarted(before, LATER)
-    assert memory.vms[VmId("a")] == VmMemory(first_seen=LATER, was_healthy=True)
+    assert memory.vms[VmId("a")] == VmMemory(first_seen=LATER, was_healthy=True, was_proved=True)
     assert memory.intents[0].sent_at == LATER
     assert memory.intents[0].request_id == before.intents[0].request_id
     assert memory.backoff.failures == 3

@@ -3,10 +3,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.decide import decide
-from orchestrator.model import Backoff, Intent, IntentPhase, Memory, RequestId, VmId, VmMemory
+from orchestrator.model import (
+    Backoff,
+    Intent,
+    IntentPhase,
+    Memory,
+    Policy,
+    RequestId,
+    VmId,
+    VmMemory,
+)
 from orchestrator.skew import not_after
 from tests.support.given import NOW, SERVING, SPEC, UNHEALTHY, checked, probes, seconds, seen, vms
 
+POLICY = Policy()
 AHEAD = NOW + seconds(7200)
 
 
@@ -21,7 +31,9 @@ def test_no_time_is_later_than_now() -> None:
     intent = Intent(
         request_id=RequestId("r"), name="n", spec_hash=SPEC, phase=IntentPhase.SENT, sent_at=AHEAD
     )
-    memory = not_after(Memory(vms={VmId("a"): ahead}, intents=(intent,), breaker_since=AHEAD), NOW)
+    memory = not_after(
+        Memory(vms={VmId("a"): ahead}, intents=(intent,), breaker_since=AHEAD), NOW, POLICY
+    )
     vm = memory.vms[VmId("a")]
     assert {
         vm.first_seen,
@@ -36,12 +48,12 @@ def test_no_time_is_later_than_now() -> None:
 
 def test_what_is_not_ahead_is_left_as_it_is() -> None:
     memory = Memory(vms={VmId("a"): SERVING}, backoff=Backoff(failures=1, until=NOW + seconds(9)))
-    assert not_after(memory, NOW) == memory
+    assert not_after(memory, NOW, POLICY) == memory
 
 
 def test_patience_ends_in_due_time_after_the_clock_was_set_back() -> None:
     memory = Memory(backoff=Backoff(failures=1, until=AHEAD))
-    until = not_after(memory, NOW).backoff.until
+    until = not_after(memory, NOW, POLICY).backoff.until
     assert until is not None
     assert until - NOW <= seconds(600)
 
