@@ -35,8 +35,10 @@ def _stuck(spec: PresetSpec) -> Iterator[Finding]:
 def _without_effect(spec: PresetSpec, own: PolicyKeys) -> Iterator[Finding]:
     policy = spec.policy
     if policy.replace is not Replace.ROLLING:
-        for key in ("canary", "batch_pause"):
-            yield from _idle(own, key, "only rollouts ask for it: write replace: rolling")
+        yield from _idle(own, "canary", "only rollouts have one: write replace: rolling")
+        if policy.max_lifetime is None:
+            why = "there are no batches: write replace: rolling, or max_lifetime"
+            yield from _idle(own, "batch_pause", why)
     if policy.on_remove is not OnRemove.DELETE:
         yield from _idle(own, "removal_grace", "VMs are kept for ever without on_remove: delete")
     if not policy.keep_failed:

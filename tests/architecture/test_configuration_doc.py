@@ -98,7 +98,7 @@ def is_told(default: Any, text: str) -> bool:
     if isinstance(default, timedelta):
         return shown is not None and settings.duration(shown) == default
     if isinstance(default, Enum):
-        return bool(shown == default.value)
+        return shown in {default.value, default.name.lower()}
     if isinstance(default, bool):
         return shown == str(default).lower()
     if isinstance(default, int | float | str) and default != "":

@@ -61,6 +61,7 @@ def test_a_check_that_only_observes_repairs_nothing() -> None:
         "{on_remove: delete, removal_grace: 1h, max_lifetime: 1h}",
         "{keep_failed: 1, keep_failed_time: 1h}",
         "{max_deletions_per_window: 5, deletion_window: 1h}",
+        "{max_lifetime: 7d, batch_pause: 10m}",
         "{canary: 0, batch_pause: 0, reboots: 0, rebuilds: 0}",
     ],
 )
