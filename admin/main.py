@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import vmshepherd_kit  # noqa: F401  it speaks to gRPC's environment, so it comes before gRPC
-from admin import preset_commands, vm_commands
+from admin import policy_commands, preset_commands, vm_commands
 from admin.options import (
     DEFAULT_ADDRESS,
     ENVIRONMENT,
@@ -50,6 +50,7 @@ config_app = typer.Typer(no_args_is_help=True, help="The configuration file.")
 
 app.add_typer(preset_commands.app, name="preset")
 app.add_typer(vm_commands.app, name="vm")
+app.add_typer(policy_commands.app, name="policy")
 app.add_typer(config_app, name="config")
 
 

@@ -34,11 +34,9 @@ from vmshepherd_kit.errors import ShepherdError
 def validate(asking: Asking, files: Sequence[Path], config: Path | None) -> None:
     """What is wrong with preset files, each by its place; exits with 1 when one is of no use."""
     try:
-        read = config_file.read(config) if config else config_file.defaults()
-        declarations = asyncio.run(_declarations(files, read.parse(SECTION, Config)))
+        checked = list(zip(files, _with_twins(declarations(files, config)), strict=True))
     except ShepherdError as e:
         raise typer.Exit(entry.complain(e)) from e
-    checked = list(zip(files, _with_twins(declarations), strict=True))
     for path, declaration in checked:
         found = [replace(finding, file=str(path)) for finding in declaration.findings]
         messages = convert.findings(found)
@@ -49,6 +47,12 @@ def validate(asking: Asking, files: Sequence[Path], config: Path | None) -> None
             printing.print_lines([tables.finding(message) for message in messages] or [fine])
     if any(f.severity == Severity.ERROR for _, each in checked for f in each.findings):
         raise typer.Exit(Exit.FAILURE)
+
+
+def declarations(files: Sequence[Path], config: Path | None) -> list[Declaration]:
+    """What each of these files declares, with the defaults of a configuration if there is one."""
+    read = config_file.read(config) if config else config_file.defaults()
+    return asyncio.run(_declarations(files, read.parse(SECTION, Config)))
 
 
 async def _declarations(files: Sequence[Path], config: Config) -> list[Declaration]:
