@@ -25,8 +25,14 @@ _WEIGHTS = {
 }
 
 # An event takes 16 KiB in the store, and one that is larger is refused with all that come with it.
+EVENT_BYTES = 16 * 1024
 MESSAGE_BYTES = 4096
 FACT_BYTES = 1024
+# The one fact that is long gets what the others leave, up to this; its end matters most.
+LONG_FACT = "console"
+LONG_FACT_BYTES = 8192
+# What its name and the lengths about it take.
+_FRAME_BYTES = 32
 
 _log = log.get("journal")
 
@@ -65,7 +71,7 @@ class Journal:
     def _event(
         self, preset: PresetName, telling: Telling, fencing_token: int | None, actor: str
     ) -> event_pb2.Event:
-        return event_pb2.Event(
+        event = event_pb2.Event(
             event_id=self._chance.uuid(),
             time=to_timestamp(self._clock.wall()),
             preset=preset,
@@ -76,12 +82,26 @@ class Journal:
             actor=_cut(actor or self._actor, FACT_BYTES),
             fencing_token=fencing_token,
             evidence={
-                key: _cut(value, FACT_BYTES) for key, value in telling.evidence.items() if value
+                key: _cut(value, FACT_BYTES)
+                for key, value in telling.evidence.items()
+                if value and key != LONG_FACT
             },
             severity=_WEIGHTS[telling.weight],
         )
+        if long := telling.evidence.get(LONG_FACT):
+            room = EVENT_BYTES - event.ByteSize() - _FRAME_BYTES
+            event.evidence[LONG_FACT] = _end_of(long, min(LONG_FACT_BYTES, room))
+        return event
 
 
 def _cut(text: str, most: int) -> str:
     raw = text.encode()
     return text if len(raw) <= most else raw[:most].decode(errors="ignore") + "…"
+
+
+def _end_of(text: str, most: int) -> str:
+    raw = text.encode()
+    if len(raw) <= most:
+        return text
+    mark = "…"
+    return mark + raw[len(raw) - max(0, most - len(mark.encode())) :].decode(errors="ignore")

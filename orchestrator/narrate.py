@@ -1,7 +1,8 @@
-"""Pure: what happened in a cycle, as events for people and for `explain`.
+"""Pure: what happened in a cycle, as events for people, for `explain` and for the back-test.
 
-Before a VM is destroyed its reason and evidence are told; afterwards what became of each step, what
-changed about VMs, and which conditions came and went. User data never appear.
+Before a VM is destroyed, repaired or set aside its reason and evidence are told; afterwards what
+became of each step. What changed about VMs and their probes is told too, whole enough to replay it,
+and which conditions came and went. User data never appear.
 """
 
 from __future__ import annotations
@@ -10,15 +11,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from .clauses import clause_of
+from .findings import facts_of, place_of
 from .model import (
     Create,
     Fate,
     Judged,
+    Keep,
+    Method,
     Observation,
     Outcome,
     Plan,
     Refusal,
+    Repair,
+    Step,
     Terminate,
+    Vm,
     VmId,
     VmMemory,
     VmStatus,
@@ -52,35 +60,43 @@ _WEIGHTS = {
 }
 
 
-def announce(step: Create | Terminate) -> Telling:
-    """What is about to be done, told before it is done."""
+# Words for a repair that is begun, under way and done.
+_REPAIRS = {
+    Method.REBOOT: ("VM_REBOOTING", "rebooting", "VM_REBOOTED", "rebooted"),
+    Method.REBUILD: ("VM_REBUILDING", "rebuilding", "VM_REBUILT", "rebuilt"),
+}
+_NOT_PROBED = ("UNKNOWN", "not probed any more")
+
+
+def announce(step: Step, known: Mapping[str, str] | None = None) -> Telling:
+    """What is about to be done, told before it is done, with all that is known about its VM."""
     if isinstance(step, Create):
-        attempt = step.intent.attempts + 1
-        return Telling(
-            kind="VM_CREATING",
-            reason=step.reason,
-            message=f"creating {step.intent.name}"
-            + (f", attempt {attempt}" if attempt > 1 else "")
-            + f": {step.evidence}",
-            evidence={"request_id": step.intent.request_id, "spec_hash": step.intent.spec_hash},
-        )
+        return _creating(step)
+    kind, verb = _words(step)
+    word = step.method.name if isinstance(step, Repair) else step.reason.name
     return Telling(
-        kind="VM_TERMINATING",
-        reason=step.reason.name,
+        kind=kind,
+        reason="UNHEALTHY" if isinstance(step, Repair) else word,
         vm_id=step.vm.vm_id,
-        message=f"terminating {step.vm.name or step.vm.vm_id}: {step.evidence}",
+        message=f"{verb} {_name(step.vm)}: {step.evidence}",
         weight=Weight.WARNING,
-        evidence={"evidence": step.evidence, "cloud_state": step.vm.cloud_state},
+        evidence={
+            "evidence": step.evidence,
+            "clause": clause_of(word),
+            **facts_of(step.vm),
+            **(known or {}),
+        },
     )
 
 
 def report(outcome: Outcome) -> Telling | None:
-    """What became of a step; nothing of one that was not tried."""
-    if outcome.fate is Fate.UNTRIED:
+    """What became of a step; nothing of one that was not tried, or that its announcement told."""
+    step = outcome.step
+    if outcome.fate is Fate.UNTRIED or isinstance(step, Keep):
         return None
-    if isinstance(outcome.step, Create):
-        return _created(outcome, outcome.step)
-    return _terminated(outcome, outcome.step)
+    if isinstance(step, Create):
+        return _created(outcome, step)
+    return _repaired(outcome, step) if isinstance(step, Repair) else _terminated(outcome, step)
 
 
 def changes(before: Mapping[VmId, VmStatus], seen: Observation, plan: Plan) -> Iterator[Telling]:
@@ -98,6 +114,20 @@ def changes(before: Mapping[VmId, VmStatus], seen: Observation, plan: Plan) -> I
                 yield _gone(vm_id, was, seen.memory.vms.get(vm_id))
 
 
+def probe_changes(before: Mapping[VmId, tuple[str, str]], seen: Observation) -> Iterator[Telling]:
+    """Whose probe says something else than before; both are (verdict, message) by VM.
+
+    A message alone may differ from probe to probe: it is no change. A VM that is still there and is
+    not probed any more is told once.
+    """
+    now = {vm_id: (probe.verdict.name, probe.message) for vm_id, probe in seen.probes.items()}
+    told = before.keys() | now.keys()
+    for vm_id in (vm.vm_id for vm in seen.vms if vm.vm_id in told):
+        verdict, message = now.get(vm_id, _NOT_PROBED)
+        if vm_id not in before or verdict != before[vm_id][0]:
+            yield Telling(kind="VM_PROBE", reason=verdict, vm_id=vm_id, message=message)
+
+
 def conditions(before: Iterable[str], now: Sequence[Refusal]) -> Iterator[Telling]:
     """Which conditions came and which went."""
     codes = {each.code for each in now}
@@ -105,14 +135,48 @@ def conditions(before: Iterable[str], now: Sequence[Refusal]) -> Iterator[Tellin
     for each in now:
         if each.code not in known:
             yield Telling(
-                kind="CONDITION_SET", reason=each.code, message=each.message, weight=Weight.WARNING
+                kind="CONDITION_SET",
+                reason=each.code,
+                message=each.message,
+                weight=Weight.WARNING,
+                evidence={"clause": clause_of(each.code)},
             )
     for code in sorted(known - codes):
         yield Telling(kind="CONDITION_CLEARED", reason=code, message=f"{code} is over")
 
 
+def _words(step: Terminate | Repair | Keep) -> tuple[str, str]:
+    """The kind of its announcement, and a verb."""
+    if isinstance(step, Repair):
+        return _REPAIRS[step.method][:2]
+    if isinstance(step, Keep):
+        return "VM_KEPT", "keeping for study"
+    return "VM_TERMINATING", "terminating"
+
+
+def _creating(step: Create) -> Telling:
+    intent, attempt = step.intent, step.intent.attempts + 1
+    again = f", attempt {attempt}" if attempt > 1 else ""
+    return Telling(
+        kind="VM_CREATING",
+        reason=step.reason,
+        message=f"creating {intent.name}{again}: {step.evidence}",
+        evidence={**_ordered(step), "clause": clause_of(step.reason)},
+    )
+
+
+def _ordered(step: Create) -> dict[str, str]:
+    """What was asked of the cloud; an image, flavor or zone only where it was chosen."""
+    intent = step.intent
+    return {
+        "request_id": intent.request_id,
+        "spec_hash": intent.spec_hash,
+        **place_of(intent.placement),
+    }
+
+
 def _created(outcome: Outcome, step: Create) -> Telling:
-    evidence = {"request_id": step.intent.request_id}
+    evidence = _ordered(step)
     if outcome.fate is Fate.DONE:
         message = f"created {step.intent.name}"
         vm_id = outcome.vm_id or ""
@@ -127,19 +191,37 @@ def _created(outcome: Outcome, step: Create) -> Telling:
     )
 
 
+def _repaired(outcome: Outcome, step: Repair) -> Telling:
+    _, verb, kind, done = _REPAIRS[step.method]
+    if outcome.fate is Fate.DONE:
+        message = f"{done} {_name(step.vm)}"
+        return Telling(kind=kind, reason="UNHEALTHY", vm_id=step.vm.vm_id, message=message)
+    return _failed(outcome, step.vm, "REPAIR_FAILED", verb)
+
+
 def _terminated(outcome: Outcome, step: Terminate) -> Telling:
     if outcome.fate is Fate.DONE:
-        message = f"terminated {step.vm.name or step.vm.vm_id}"
         return Telling(
-            kind="VM_TERMINATED", reason=step.reason.name, vm_id=step.vm.vm_id, message=message
+            kind="VM_TERMINATED",
+            reason=step.reason.name,
+            vm_id=step.vm.vm_id,
+            message=f"terminated {_name(step.vm)}",
         )
+    return _failed(outcome, step.vm, "TERMINATE_FAILED", "terminating")
+
+
+def _failed(outcome: Outcome, vm: Vm, kind: str, verb: str) -> Telling:
     return Telling(
-        kind="TERMINATE_FAILED",
+        kind=kind,
         reason=outcome.reason,
-        vm_id=step.vm.vm_id,
-        message=f"terminating {step.vm.name or step.vm.vm_id}: {outcome.message}",
+        vm_id=vm.vm_id,
+        message=f"{verb} {_name(vm)}: {outcome.message}",
         weight=Weight.WARNING,
     )
+
+
+def _name(vm: Vm) -> str:
+    return vm.name or vm.vm_id
 
 
 def _seen(judged: Judged) -> Telling:
@@ -147,7 +229,8 @@ def _seen(judged: Judged) -> Telling:
         kind="VM_SEEN",
         reason=judged.status.name,
         vm_id=judged.vm.vm_id,
-        message=f"{judged.vm.name or judged.vm.vm_id} is there: {judged.reason}",
+        message=f"{_name(judged.vm)} is there: {judged.reason}",
+        evidence=facts_of(judged.vm),
     )
 
 
@@ -158,7 +241,7 @@ def _changed(judged: Judged, was: VmStatus) -> Telling:
         vm_id=judged.vm.vm_id,
         message=f"{was.name} -> {judged.status.name}: {judged.reason}",
         weight=_WEIGHTS.get(judged.status, Weight.INFO),
-        evidence={"cloud_state": judged.vm.cloud_state, "fault": judged.vm.fault},
+        evidence=facts_of(judged.vm),
     )
 
 

@@ -24,6 +24,7 @@ from .model import (
     PresetName,
     Probe,
     Refusal,
+    Removal,
     Spec,
     Verdict,
     Vm,
@@ -44,6 +45,7 @@ class Known:
     memory: Memory
     wishes: Wishes
     fleet: Fleet
+    removal: Removal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ async def observe(known: Known, *, iaas: Iaas, health: Health, clock: Clock) -> 
         wishes=known.wishes,
         fleet=known.fleet,
         cloud=cloud,
+        removal=known.removal,
     )
     return Seen(observation, provider, notes)
 
@@ -104,7 +107,7 @@ async def _read(iaas: Iaas, known: Known, provider: str, vm_id: VmId) -> Vm | Sh
 async def _probe(
     vms: Iterable[Vm], known: Known, health: Health
 ) -> tuple[Mapping[VmId, Probe], tuple[Refusal, ...]]:
-    targets = [Target(vm.vm_id, vm.addresses) for vm in vms if vm.state is VmState.RUNNING]
+    targets = [Target(vm.vm_id, vm.addresses) for vm in vms if _is_probed(vm, known)]
     if known.declared.check is None or not targets:
         return {}, ()
     try:
@@ -112,6 +115,15 @@ async def _probe(
     except ShepherdError as e:
         return {}, (Refusal("CHECK_FAILED", f"the VMs cannot be probed: {e.message}"),)
     return {VmId(vm_id): probe for vm_id, probe in probes.items()}, _unseen(probes, len(targets))
+
+
+def _is_probed(vm: Vm, known: Known) -> bool:
+    """Whether its check means anything: nobody asks how a VM is that is kept because it failed, or
+    that is left to itself since its preset was removed.
+    """
+    memory = known.memory.vms.get(vm.vm_id)
+    is_kept = memory is not None and memory.kept_since is not None
+    return vm.state is VmState.RUNNING and not is_kept and known.removal is None
 
 
 def _unseen(probes: Mapping[str, Probe], number: int) -> tuple[Refusal, ...]:

@@ -13,12 +13,12 @@ from datetime import timedelta
 from typing import Any
 
 from orchestrator.authority import Authority
-from orchestrator.clients.calls import Listing
+from orchestrator.clients.calls import Listing, Rebuild
 from orchestrator.clients.presets import declared
 from orchestrator.clients.runtime import Held, Wish, Write
 from orchestrator.config import Session
 from orchestrator.journal import Journal
-from orchestrator.model import Cloud, PresetName, Probe, Vm, VmId, VmState
+from orchestrator.model import Cloud, Method, PresetName, Probe, Vm, VmId, VmState
 from runtime_service import domain
 from runtime_service.drivers.memory import MemoryOptions, MemoryRuntime
 from vmshepherd.iaas.v1 import iaas_service_pb2 as iaas
@@ -98,6 +98,14 @@ class Store:
 
     get_small_state = get_state
 
+    async def states(self, prefix: str) -> list[runtime.State]:
+        await self._door("states")
+        return [
+            runtime.State(name=name, value=state.value, version=state.version)
+            for name, state in sorted(self.store._states.items())
+            if name.startswith(prefix)
+        ]
+
     async def put_state(self, write: Write) -> int:
         await self._door("put_state")
         wanted = domain.StateWrite(
@@ -141,10 +149,20 @@ class FakeIaas:
     before_create: Callable[[], Awaitable[None]] | None = None
     created: list[iaas.VmCreate] = field(default_factory=list)
     terminated: list[iaas.VmMutation] = field(default_factory=list)
+    # What becomes of the repairs, in turn; nothing: they succeed.
+    repair_errors: list[ShepherdError | None] = field(default_factory=list)
+    rebooted: list[iaas.VmMutation] = field(default_factory=list)
+    rebuilt: list[Rebuild] = field(default_factory=list)
+    consoles: dict[VmId, str] = field(default_factory=dict)
     deadlines: list[timedelta] = field(default_factory=list)
 
     async def cloud(self, name: str) -> tuple[str, Cloud]:
-        return name or "sim", Cloud(idempotent=self.idempotent, horizon=timedelta(minutes=2))
+        return name or "sim", Cloud(
+            idempotent=self.idempotent,
+            horizon=timedelta(minutes=2),
+            methods=frozenset(Method),
+            has_console=bool(self.consoles),
+        )
 
     async def list_vms(self, provider: str, preset: PresetName) -> Listing:
         if self.unlistable:
@@ -186,6 +204,24 @@ class FakeIaas:
         if error:
             raise error
         return self.vms.pop(VmId(mutation.vm_id), None) is not None
+
+    async def reboot(
+        self, provider: str, mutation: iaas.VmMutation, *, deadline: timedelta
+    ) -> None:
+        self.rebooted.append(mutation)
+        self._repair(deadline)
+
+    async def rebuild(self, provider: str, rebuild: Rebuild, *, deadline: timedelta) -> None:
+        self.rebuilt.append(rebuild)
+        self._repair(deadline)
+
+    def _repair(self, deadline: timedelta) -> None:
+        self.deadlines.append(deadline)
+        if error := self.repair_errors.pop(0) if self.repair_errors else None:
+            raise error
+
+    async def console(self, provider: str, preset: PresetName, vm_id: VmId, lines: int) -> str:
+        return self.consoles.get(vm_id, "")
 
 
 @dataclass
