@@ -1,18 +1,21 @@
 """What is remembered of each preset, in the runtime store and in a copy of this holder's.
 
 Only the holder of a preset's lock writes its record, so the copy is true for as long as the token
-is the same; under a new token the record is read again and its timers start anew. Nothing is
-written that has not changed.
+is the same; under a new token the record is read again and its timers start anew: all but the
+moment since which a preset is removed, whose grace is counted in hours. Nothing is written that
+has not changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from vmshepherd.orchestrator.v1 import record_pb2, view_pb2
 from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import SessionLost, ShepherdError
+from vmshepherd_kit.stamps import to_timestamp
 
 from . import records
 from .authority import Authority, lock_name
@@ -26,11 +29,21 @@ LARGEST = 1_000_000
 Views = Callable[[], tuple[view_pb2.PresetView, list[view_pb2.VmView]]]
 
 
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """What outlasts a preset's declaration: its last will, and since when it is removed."""
+
+    will: record_pb2.Will | None = None
+    removed: datetime | None = None
+
+
 @dataclass(slots=True)
 class _Copy:
     fencing_token: int
     version: int
     memory: Memory
+    legacy: Legacy = field(default_factory=Legacy)
+    written_legacy: Legacy = field(default_factory=Legacy)
     shown: object = None
     # As they are in the store: whoever reads it sees VMs between two writes of views, too.
     view: view_pb2.PresetView | None = None
@@ -57,6 +70,7 @@ class Archive:
             now, record = self._clock.wall(), records.preset_record(state.value)
             copy.version = state.version
             copy.memory = restarted(records.memory_of(record, now=now), now)
+            copy.legacy = copy.written_legacy = _legacy(record, now)
             copy.view = record.view if record.HasField("view") else None
             copy.vm_views = list(record.vm_views)
         # Somebody else may have read it meanwhile, and written: then what was read here is old.
@@ -67,12 +81,24 @@ class Archive:
             self._copies[preset] = copy
         return copy.memory
 
-    async def peek(self, preset: PresetName) -> Memory:
+    async def peek(self, preset: PresetName) -> tuple[Memory, Legacy]:
         """What whoever holds the preset remembers of it; for a dry run.  Refused as by `load`."""
         state = await self._runtime.get_state(lock_name(preset))
         if state is None:
-            return Memory()
-        return records.memory_of(records.preset_record(state.value), now=self._clock.wall())
+            return Memory(), Legacy()
+        now, record = self._clock.wall(), records.preset_record(state.value)
+        return records.memory_of(record, now=now), _legacy(record, now)
+
+    def legacy(self, preset: PresetName) -> Legacy:
+        """The legacy of a preset that was loaded."""
+        copy = self._copies.get(preset)
+        return copy.legacy if copy is not None else Legacy()
+
+    def bequeath(self, preset: PresetName, legacy: Legacy) -> None:
+        """Have the legacy written with whatever is kept next, even when that has not changed."""
+        copy = self._copies.get(preset)
+        if copy is not None:
+            copy.legacy = legacy
 
     async def keep(
         self,
@@ -86,19 +112,20 @@ class Archive:
         copy = self._copies.get(preset)
         if copy is None:
             raise SessionLost(f"preset {preset} is not held any more")
-        if memory == copy.memory and (views is None or shown == copy.shown):
+        is_shown = views is None or shown == copy.shown
+        if memory == copy.memory and copy.legacy == copy.written_legacy and is_shown:
             return
         if views is not None:
             copy.view, copy.vm_views = views()
-        record = _record(copy, memory)
-        try:
-            copy.version = await self._runtime.put_state(self._write(preset, copy, record))
-        except ShepherdError:
-            # Written or not: read it again before the next decision.
-            self._copies.pop(preset, None)
-            raise
-        copy.memory = memory
+        await self._put(preset, copy, memory)
         copy.shown = shown if views is not None else copy.shown
+
+    async def clear(self, preset: PresetName) -> None:
+        """Let nothing be remembered of a preset of which nothing is left."""
+        copy = self._copies.get(preset)
+        if copy is not None and copy.version:
+            copy.legacy, copy.view, copy.vm_views = Legacy(), None, []
+            await self._put(preset, copy, Memory())
 
     def forget(self, preset: PresetName) -> None:
         """Drop the copy: the lock was lost or given up."""
@@ -111,6 +138,16 @@ class Archive:
     def _copy(self, preset: PresetName, fencing_token: int) -> _Copy | None:
         copy = self._copies.get(preset)
         return copy if copy is not None and copy.fencing_token == fencing_token else None
+
+    async def _put(self, preset: PresetName, copy: _Copy, memory: Memory) -> None:
+        record, legacy = _record(copy, memory), copy.legacy
+        try:
+            copy.version = await self._runtime.put_state(self._write(preset, copy, record))
+        except ShepherdError:
+            # Written or not: read it again before the next decision.
+            self._copies.pop(preset, None)
+            raise
+        copy.memory, copy.written_legacy = memory, legacy
 
     def _write(self, preset: PresetName, copy: _Copy, record: record_pb2.PresetRecord) -> Write:
         self._authority.remaining()
@@ -125,9 +162,22 @@ class Archive:
 
 def _record(copy: _Copy, memory: Memory) -> record_pb2.PresetRecord:
     record = records.memory_record(memory, fencing_token=copy.fencing_token)
+    if copy.legacy.will is not None:
+        record.will.CopyFrom(copy.legacy.will)
+    if copy.legacy.removed is not None:
+        record.removed_time.CopyFrom(to_timestamp(copy.legacy.removed))
     if copy.view is not None:
         record.view.CopyFrom(copy.view)
     record.vm_views.extend(copy.vm_views)
     if record.ByteSize() > LARGEST:
         del record.vm_views[:]
     return record
+
+
+def _legacy(record: record_pb2.PresetRecord, now: datetime) -> Legacy:
+    """The legacy in a record; one from a clock ahead of ours began now."""
+    since = records.removed_since(record)
+    return Legacy(
+        will=record.will if record.HasField("will") else None,
+        removed=min(since, now) if since is not None else None,
+    )

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as pb
-from vmshepherd.orchestrator.v1 import view_pb2
+from vmshepherd.orchestrator.v1 import record_pb2, view_pb2
 from vmshepherd_kit import pages
 from vmshepherd_kit.errors import BadRequest, Refused, Violation
 from vmshepherd_kit.stamps import from_duration, to_timestamp, to_timestamp_if
@@ -91,12 +91,39 @@ def pause(request: pb.PausePresetRequest, *, now: datetime) -> view_pb2.Pause:
     )
 
 
-def termination(request: pb.TerminateVmRequest, vm: view_pb2.VmView) -> None:
-    """Refused when this VM must not be terminated as asked."""
-    if vm.preset != request.preset:
+def vm_of(vm: view_pb2.VmView, preset: str) -> None:
+    """Refused when the VM belongs to another preset than was said."""
+    if vm.preset != preset:
         raise Refused(
-            f"VM {vm.vm_id} belongs to preset {vm.preset}, not to {request.preset}",
+            f"VM {vm.vm_id} belongs to preset {vm.preset}, not to {preset}",
             reason="NOT_THIS_PRESET",
         )
-    if vm.protected and not request.force:
+
+
+def termination(
+    request: pb.TerminateVmRequest, vm: view_pb2.VmView, record: record_pb2.OperatorRecord
+) -> None:
+    """Refused when this VM must not be terminated as asked."""
+    vm_of(vm, request.preset)
+    if request.force:
+        return
+    for each in record.protections:
+        if each.vm_id == vm.vm_id:
+            why = f": {each.reason}" if each.reason else ""
+            raise Refused(
+                f"VM {vm.vm_id} is protected by {each.actor}{why}; end that "
+                f"(vmshepherd vm unprotect {vm.vm_id}), or ask with force",
+                reason="PROTECTED",
+            )
+    if vm.protected:
         raise Refused(f"VM {vm.vm_id} is protected: ask with force", reason="PROTECTED")
+
+
+def protection(request: pb.ProtectVmRequest, *, now: datetime) -> record_pb2.Protection:
+    """The protection that is asked for, or to be ended."""
+    return record_pb2.Protection(
+        vm_id=required(request.vm_id, "vm_id"),
+        actor=actor(request.actor),
+        reason=short(request.reason, "reason", LONGEST_REASON),
+        since_time=to_timestamp(now),
+    )

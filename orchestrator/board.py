@@ -11,11 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
+from .config import Breaker
 from .health import is_failing, is_watched
-from .model import Fleet, Judged, Pause, Plan, PresetName, Refusal, VmId, VmStatus
-
-# How long what one preset saw of the prober counts in the judgement of the others.
-FLEET_WINDOW = timedelta(minutes=10)
+from .model import Deletion, Fleet, Judged, Pause, Plan, PresetName, Refusal, VmId, VmStatus
 
 
 class Phase(Enum):
@@ -57,6 +55,8 @@ class Shown:
     lasted: timedelta | None = None
     next_look: datetime | None = None
     probe_messages: Mapping[VmId, tuple[str, str]] = field(default_factory=dict)
+    protections: frozenset[VmId] = frozenset()
+    keep_failed_time: timedelta = timedelta(0)
 
     @property
     def statuses(self) -> Mapping[VmId, VmStatus]:
@@ -66,9 +66,26 @@ class Shown:
     @property
     def fingerprint(self) -> object:
         """Differs when something differs that is worth storing."""
-        vms = tuple((judged.vm.vm_id, judged.status, judged.vm.addresses) for judged in self.judged)
+        vms = tuple(_seen_of(judged) for judged in self.judged)
         conditions = tuple((each.code, each.since) for each in self.conditions)
-        return self.phase, vms, conditions, self.pause
+        return self.phase, vms, conditions, self.pause, self.protections, self.keep_failed_time
+
+
+def _seen_of(judged: Judged) -> object:
+    """What of a VM is worth storing when it differs."""
+    vm, kept = judged.vm, judged.memory.kept_since
+    leaving = judged.leaves_for, judged.is_outdated, kept
+    return vm.vm_id, judged.status, vm.addresses, vm.protected, leaving
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Count:
+    """What the prober said of one preset."""
+
+    at: datetime
+    failing: int
+    lost: int
+    probed: int
 
 
 class Board:
@@ -76,8 +93,8 @@ class Board:
 
     def __init__(self) -> None:
         self._shown: dict[PresetName, Shown] = {}
-        self._fleet: dict[PresetName, tuple[datetime, Fleet]] = {}
-        self._total = Fleet()
+        self._counts: dict[PresetName, _Count] = {}
+        self._failing = self._lost = self._probed = 0
 
     def get(self, preset: PresetName) -> Shown | None:
         """What is known of a preset; None before its first cycle here."""
@@ -92,32 +109,51 @@ class Board:
         self._shown.pop(preset, None)
         self._count(preset, None)
 
-    def count_probed(self, preset: PresetName, judged: Iterable[Judged], *, now: datetime) -> None:
-        """Remember how many VMs of a preset the prober saw, and how many it condemns."""
+    def count_probed(
+        self,
+        preset: PresetName,
+        judged: Iterable[Judged],
+        *,
+        lost: Iterable[Deletion],
+        window: timedelta,
+        now: datetime,
+    ) -> None:
+        """Remember how many VMs of a preset the prober saw, and how many it condemns.
+
+        Those among `lost` that were destroyed for their health within the window count as failing
+        for as long as any other fails: a prober that errs must not be believed the more, the more
+        it has cost already.
+        """
         watched = [each for each in judged if is_watched(each)]
         failing = sum(1 for each in watched if is_failing(each))
-        self._count(preset, (now, Fleet(failing=failing, probed=len(watched))))
+        gone = sum(1 for each in lost if each.for_health and now - each.at < window)
+        self._count(preset, _Count(at=now, failing=failing, lost=gone, probed=len(watched)))
         # Oldest first, since every count is put at the end: what is too old stands in front.
-        while self._fleet:
-            oldest = next(iter(self._fleet))
-            if now - self._fleet[oldest][0] <= FLEET_WINDOW:
+        while self._counts:
+            oldest = next(iter(self._counts))
+            if now - self._counts[oldest].at <= window:
                 break
             self._count(oldest, None)
 
-    def fleet(self) -> Fleet:
-        """What the prober says of all presets together."""
-        return self._total
+    def fleet(self, breaker: Breaker) -> Fleet:
+        """What the prober says of all presets together, and how much of it is too much."""
+        lost = self._lost if self._failing else 0
+        return Fleet(
+            failing=self._failing + lost,
+            probed=self._probed + lost,
+            breaker_count=breaker.count,
+            breaker_percent=breaker.percent,
+        )
 
-    def _count(self, preset: PresetName, entry: tuple[datetime, Fleet] | None) -> None:
-        was = self._fleet.pop(preset, None)
-        for sign, each in ((-1, was), (1, entry)):
+    def _count(self, preset: PresetName, count: _Count | None) -> None:
+        was = self._counts.pop(preset, None)
+        for sign, each in ((-1, was), (1, count)):
             if each is not None:
-                self._total = Fleet(
-                    failing=self._total.failing + sign * each[1].failing,
-                    probed=self._total.probed + sign * each[1].probed,
-                )
-        if entry is not None:
-            self._fleet[preset] = entry
+                self._failing += sign * each.failing
+                self._lost += sign * each.lost
+                self._probed += sign * each.probed
+        if count is not None:
+            self._counts[preset] = count
 
 
 def carried(

@@ -29,6 +29,12 @@ def _long_enough(value: timedelta) -> timedelta:
     return value
 
 
+def _at_most_a_day(value: timedelta) -> timedelta:
+    if value > timedelta(days=1):
+        raise ValueError("must not be more than a day")
+    return value
+
+
 Positive = Annotated[Duration, AfterValidator(_positive)]
 
 
@@ -73,6 +79,24 @@ class Session(Settings):
         return self
 
 
+class Breaker(Settings):
+    """When what one prober says of all presets together is believed no more.
+
+    At least `count` VMs, and at least `percent` of those that it sees, fail at once: nothing is
+    destroyed for its health in any preset. What a preset saw of the prober counts for `window`.
+    """
+
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = 5
+    percent: Annotated[int, Field(ge=1, le=100)] = 20
+    window: Annotated[Positive, AfterValidator(_at_most_a_day)] = timedelta(minutes=10)
+
+
+class Removals(Settings):
+    """How many presets may vanish from their sources before a person is asked."""
+
+    percent: Annotated[int, Field(ge=0, le=100)] = 20
+
+
 class Config(Settings):
     """The section `orchestrator`."""
 
@@ -83,6 +107,8 @@ class Config(Settings):
     """How often a settled preset is looked at, unless it says `manage_interval`."""
     soon: Positive = timedelta(seconds=1)
     """How often a preset is looked at while something is on its way."""
+    breaker: Breaker = Breaker()
+    removals: Removals = Removals()
     mutation_timeout: Annotated[Duration, AfterValidator(_long_enough)] = timedelta(seconds=30)
     """Longest time for one create or terminate call; never longer than the session surely lasts."""
 

@@ -12,57 +12,54 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from vmshepherd_kit import log
-from vmshepherd_kit.errors import ShepherdError, StaleFencingToken
+from vmshepherd_kit.errors import Refused, ShepherdError, StaleFencingToken
 
-from . import views
-from .act import Hands, Order, act
-from .archive import Archive
+from . import records, views
+from .act import act
+from .archive import Archive, Legacy
 from .authority import Authority
 from .board import Board, Phase, Shown, carried, failed, since_when
 from .clients.health import Health
-from .clients.presets import Declared, Presets
+from .clients.presets import Presets
 from .clients.runtime import Held
 from .config import Config
 from .decide import decide
 from .desk import Desk
+from .hands import Hands, Order
 from .model import (
+    Create,
     Fate,
+    Keep,
     Memory,
     Observation,
     Outcome,
     Plan,
     PresetName,
     Refusal,
-    Spec,
+    Removal,
+    Repair,
     Terminate,
     VmId,
+    VmStatus,
     Wishes,
 )
-from .narrate import changes, conditions, report
+from .narrate import Telling, changes, conditions, probe_changes, report
 from .observe import Known, Seen, observe
+from .phases import failures, phase_of
 from .recall import recall
+from .removals import Removals
+from .turn import Turn, turn_of
 
 # How often a preset is looked at whose cycle cannot be completed.
 RETRY_AFTER = timedelta(seconds=2)
 # And one that is kept from acting.
 BLOCKED_LOOK = timedelta(seconds=5)
+# And one that is removed, whose VMs only run on.
+REMOVED_LOOK = timedelta(minutes=1)
 # What a gate says to a termination that it will never let pass; anything else may pass later.
 _NEVER = {"INVALID_ARGUMENT", "NOT_FOUND", "NOT_OURS", "NOT_THE_SAME_VM", "PROTECTED"}
 
-# Refusals that time alone will end: what they wait for is under way.
-_ON_THE_WAY = {"AWAITING_VMS", "BUDGET_SPENT", "SLOW_START", "WAITING_FOR_REPLACEMENT"}
-
 _log = log.get("cycle")
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """One preset in one cycle."""
-
-    name: PresetName
-    declared: Declared
-    spec: Spec
-    fencing_token: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,20 +74,18 @@ class Cycles:
     health: Health
     hands: Hands
     board: Board
+    removals: Removals
 
     async def run(self, name: PresetName) -> timedelta | None:
-        """One cycle; when to look again, None when the preset is no longer declared."""
+        """One cycle; when to look again, None when nothing of the preset is left to look after."""
         declared = self.presets.get(name)
         if declared is None and not self.presets.is_synced:
             return RETRY_AFTER
-        if declared is None:
-            await self._let_go(name)
-            return None
-        if declared.spec is None:
+        if declared is not None and declared.spec is None:
             await self._cannot(name, "NEVER_READ", "its file has never been read successfully")
             return self.config.interval
         try:
-            return await self._run(name, declared, declared.spec)
+            return await self._run(name)
         except StaleFencingToken as e:
             await self.authority.yield_to(name, e)
             await self._cannot(name, e.reason, e.message)
@@ -102,46 +97,46 @@ class Cycles:
             await self._cannot(name, "INTERNAL", message)
         return RETRY_AFTER
 
-    async def plan(
-        self, name: PresetName, declared: Declared, spec: Spec
-    ) -> tuple[Seen, Plan, timedelta]:
-        """What a cycle would do now, and when the next one would come, without doing it."""
+    async def plan(self, name: PresetName) -> tuple[Seen, Plan, timedelta]:
+        """What a cycle would do now, and when the next one would come, without doing it.
+
+        Refused when nothing is known of a removed preset by which anything could be done.
+        """
         token = self.authority.token(name)
         if token is None:
-            memory = await self.archive.peek(name)
+            memory, legacy = await self.archive.peek(name)
         else:
             memory = await self.archive.load(name, token)
-        seen = await self._observe(_Turn(name, declared, spec, token or 0), memory)
+            legacy = self.archive.legacy(name)
+        turn = turn_of(name, self.presets.get(name), legacy, fencing_token=token or 0)
+        if turn is None:
+            raise Refused(f"preset {name} is removed and left alone", reason="PRESET_REMOVED")
+        seen = await self._observe(turn, memory)
         plan = decide(seen.observation)
-        refusals = (*plan.refusals, *seen.notes)
-        phase = _phase(spec, seen.observation.wishes, plan, refusals, now=self._now())
-        return seen, plan, self._next_look(declared, plan, phase)
+        phase = phase_of(seen.observation, plan, (*plan.refusals, *seen.notes))
+        return seen, plan, self._next_look(turn, plan, phase)
 
-    async def _run(self, name: PresetName, declared: Declared, spec: Spec) -> timedelta:
+    async def _run(self, name: PresetName) -> timedelta | None:
         started = self.hands.clock.elapsed()
         token = await self.authority.hold(name)
         if isinstance(token, Held):
             shown = Shown(phase=Phase.ELSEWHERE, holder=token.owner, ended=self._now())
             self.board.show(name, shown)
             return min(max(token.remaining, self.config.soon), self.config.interval)
-        turn = _Turn(name, declared, spec, token)
-        seen = await self._observe(turn, await self.archive.load(name, token))
+        memory = await self.archive.load(name, token)
+        turn = await self._begun(name, token)
+        if turn is None:
+            await self._let_go(name, memory)
+            return None
+        seen = await self._observe(turn, memory)
+        self._bequeath(turn, seen)
         plan = decide(seen.observation)
-        await self._tell_changes(turn, seen, plan)
-        memory, outcomes = await act(
-            Order(
-                preset=name,
-                declared=declared,
-                provider=seen.provider,
-                fencing_token=token,
-                plan=plan,
-            ),
-            self.hands,
-            lambda sent: self.archive.keep(name, sent),
-        )
-        memory = recall(replace(plan, memory=memory), outcomes, spec=spec, now=self._now())
+        memory, outcomes = await self._carried_out(turn, seen, plan)
+        if turn.is_removed and _is_over(seen.observation, plan, memory):
+            await self._end(name)
+            return None
         shown = self._shown(turn, seen, plan, outcomes)
-        look = self._next_look(declared, plan, shown.phase)
+        look = self._next_look(turn, plan, shown.phase)
         now = self._now()
         shown = replace(
             shown,
@@ -153,36 +148,96 @@ class Cycles:
             name,
             memory,
             shown=shown.fingerprint,
-            views=lambda: views.stored(name, declared, shown),
+            views=lambda: views.stored(name, self.presets.get(name), shown),
         )
         await self._tell_outcomes(turn, outcomes, shown)
         self.board.show(name, shown)
         await self._settle_wishes(name, seen.observation, plan, outcomes)
         return look
 
-    async def _observe(self, turn: _Turn, memory: Memory) -> Seen:
+    async def _begun(self, name: PresetName, token: int) -> Turn | None:
+        """The turn of a preset that is held; None when there is nothing to go by.
+
+        Whoever approved something before the preset was removed, or came back, meant another thing.
+        """
+        legacy, declared = self.archive.legacy(name), self.presets.get(name)
+        turn = turn_of(name, declared, legacy, fencing_token=token)
+        if turn is None:
+            return None
+        if turn.is_news:
+            await self.desk.strike_approval(name)
+        if not turn.is_removed:
+            self.removals.revive(name)
+        return turn
+
+    def _bequeath(self, turn: Turn, seen: Seen) -> None:
+        """Have written what is to become of the preset once, or since, it is removed."""
+        removal = seen.observation.removal
+        if removal is not None:
+            legacy = replace(turn.legacy, removed=removal.since)
+        else:
+            will = records.will(turn.declared)
+            # The default may be another one by then.
+            will.provider = seen.provider
+            legacy = Legacy(will)
+        self.archive.bequeath(turn.name, legacy)
+
+    async def _carried_out(
+        self, turn: Turn, seen: Seen, plan: Plan
+    ) -> tuple[Memory, Sequence[Outcome]]:
+        """What is to be remembered, and what became of every step."""
+        await self._tell_changes(turn, seen, plan)
+        memory, outcomes = await act(
+            Order(
+                preset=turn.name,
+                declared=turn.declared,
+                provider=seen.provider,
+                fencing_token=turn.fencing_token,
+                seen=seen.observation,
+                plan=plan,
+            ),
+            self.hands,
+            lambda sent: self.archive.keep(turn.name, sent),
+        )
+        memory = recall(replace(plan, memory=memory), outcomes, spec=turn.spec, now=self._now())
+        return memory, outcomes
+
+    async def _observe(self, turn: Turn, memory: Memory) -> Seen:
+        wishes = await self.desk.wishes(turn.name)
         known = Known(
             name=turn.name,
             spec=turn.spec,
             declared=turn.declared,
             fencing_token=turn.fencing_token,
             memory=memory,
-            wishes=await self.desk.wishes(turn.name),
-            fleet=self.board.fleet(),
+            wishes=wishes,
+            fleet=self.board.fleet(self.config.breaker),
+            removal=await self._removal(turn, wishes) if turn.is_removed else None,
         )
         return await observe(
             known, iaas=self.hands.iaas, health=self.health, clock=self.hands.clock
         )
 
-    def _shown(self, turn: _Turn, seen: Seen, plan: Plan, outcomes: Sequence[Outcome]) -> Shown:
+    async def _removal(self, turn: Turn, wishes: Wishes) -> Removal:
+        """Since when the preset is removed, and why that has no consequences yet."""
+        since = turn.legacy.removed
+        is_approved = since is not None and wishes.approved_count == 0
+        percent = self.config.removals.percent
+        held_back = "" if is_approved else await self.removals.why_held_back(turn.name, percent)
+        if self.presets.error:
+            held_back = f"nobody can tell whether it is declared again: {self.presets.error}"
+        return Removal(since=since or self._now(), held_back=held_back)
+
+    def _shown(self, turn: Turn, seen: Seen, plan: Plan, outcomes: Sequence[Outcome]) -> Shown:
         """What is to be shown of the preset after this cycle."""
         now, before = seen.observation.now, self.board.get(turn.name) or Shown()
         wishes = seen.observation.wishes
-        refusals = (*plan.refusals, *seen.notes, *_failures(outcomes))
+        refusals = (*plan.refusals, *seen.notes, *failures(outcomes))
         if turn.spec.check is not None:
-            self.board.count_probed(turn.name, plan.judged, now=now)
+            window, lost = self.config.breaker.window, plan.memory.deletions
+            self.board.count_probed(turn.name, plan.judged, lost=lost, window=window, now=now)
         return Shown(
-            phase=_phase(turn.spec, wishes, plan, refusals, now=now),
+            phase=phase_of(seen.observation, plan, refusals),
             conditions=carried(before.conditions, refusals, now=now),
             judged=plan.judged,
             since=since_when(before.since, plan.judged, now=now),
@@ -195,10 +250,14 @@ class Cycles:
                 vm_id: (probe.verdict.name, probe.message)
                 for vm_id, probe in seen.observation.probes.items()
             },
+            protections=wishes.protections,
+            keep_failed_time=turn.spec.policy.keep_failed_time,
         )
 
-    def _next_look(self, declared: Declared, plan: Plan, phase: Phase) -> timedelta:
-        interval = declared.interval or self.config.interval
+    def _next_look(self, turn: Turn, plan: Plan, phase: Phase) -> timedelta:
+        interval = turn.declared.interval or self.config.interval
+        if phase is Phase.REMOVED and _rests(plan):
+            return max(REMOVED_LOOK, interval)
         if phase is Phase.BLOCKED:
             # Something is missing and may not be made now: no reason to ask the cloud all the time.
             return min(BLOCKED_LOOK, interval)
@@ -206,15 +265,18 @@ class Cycles:
             return min(self.config.soon, interval)
         return interval
 
-    async def _tell_changes(self, turn: _Turn, seen: Seen, plan: Plan) -> None:
+    async def _tell_changes(self, turn: Turn, seen: Seen, plan: Plan) -> None:
         """What happened to the VMs, before anything is done about it."""
         before = self.board.get(turn.name) or Shown()
-        tellings = list(changes(before.statuses, seen.observation, plan))
+        tellings = [
+            *changes(before.statuses, seen.observation, plan),
+            *probe_changes(before.probe_messages, seen.observation),
+        ]
         await self.hands.journal.tell(turn.name, tellings, fencing_token=turn.fencing_token)
         since = since_when(before.since, plan.judged, now=seen.observation.now)
         self.board.show(turn.name, replace(before, judged=plan.judged, since=since))
 
-    async def _tell_outcomes(self, turn: _Turn, outcomes: Sequence[Outcome], shown: Shown) -> None:
+    async def _tell_outcomes(self, turn: Turn, outcomes: Sequence[Outcome], shown: Shown) -> None:
         before = self.board.get(turn.name) or Shown()
         refusals = [Refusal(each.code, each.message) for each in shown.conditions]
         tellings = [telling for each in outcomes if (telling := report(each))]
@@ -224,16 +286,21 @@ class Cycles:
             _log.info(
                 "cycle acted",
                 preset=turn.name,
-                created=_count(outcomes, Fate.DONE) - _ended(outcomes),
-                terminated=_ended(outcomes),
-                not_done=len(outcomes) - _count(outcomes, Fate.DONE),
+                created=_done(outcomes, Create),
+                terminated=_done(outcomes, Terminate),
+                repaired=_done(outcomes, Repair),
+                kept=_done(outcomes, Keep),
+                not_done=sum(1 for each in outcomes if each.fate is not Fate.DONE),
                 because="; ".join(each.message for each in refusals) or "as declared",
             )
 
     async def _settle_wishes(
         self, name: PresetName, seen: Observation, plan: Plan, outcomes: Sequence[Outcome]
     ) -> None:
-        """Strike wishes that are fulfilled, or refused for good: a person has been told."""
+        """Strike wishes that are fulfilled, or refused for good: a person has been told.
+
+        Protections go with the VMs that they were for.
+        """
         present = {judged.vm.vm_id for judged in plan.judged}
         answered: set[VmId] = {
             each.step.vm.vm_id
@@ -246,20 +313,39 @@ class Cycles:
             for wish in seen.wishes.terminations
             if wish.vm_id in answered or (seen.complete and wish.vm_id not in present)
         ]
-        if not done:
+        gone = seen.wishes.protections - present if seen.complete else frozenset()
+        if not done and not gone:
             return
         try:
-            await self.desk.forget(name, done)
+            await self.desk.forget(name, done, gone=gone)
         except ShepherdError as e:
             # The next cycle finds the same, and strikes them then.
             _log.warning("wishes were not struck", preset=name, error=e.message)
 
-    async def _let_go(self, name: PresetName) -> None:
-        """The preset is not declared any more: its VMs run on, nobody touches them."""
+    async def _let_go(self, name: PresetName, memory: Memory) -> None:
+        """A removed preset without a will: nothing is known by which anything could be done."""
+        if not memory.vms and not memory.intents:
+            await self._forget(name)
+            return
         message = "removed from its source: its VMs run on, unmanaged"
         await self._cannot(name, "PRESET_REMOVED", message)
         shown = self.board.get(name) or Shown()
         self.board.show(name, replace(shown, phase=Phase.REMOVED, fencing_token=None, holder=""))
+        self.archive.forget(name)
+        await self.authority.release(name)
+
+    async def _end(self, name: PresetName) -> None:
+        """Nothing is left of a removed preset, so nothing is remembered of it."""
+        await self.archive.clear(name)
+        before = self.board.get(name) or Shown()
+        ended = [Telling(kind="PRESET_ENDED", message="removed, and no VM of it is left")]
+        ended += conditions((each.code for each in before.conditions), ())
+        await self.hands.journal.tell(name, ended)
+        await self._forget(name)
+
+    async def _forget(self, name: PresetName) -> None:
+        self.removals.end(name)
+        self.board.forget(name)
         self.archive.forget(name)
         await self.authority.release(name)
 
@@ -274,36 +360,15 @@ class Cycles:
         return self.hands.clock.wall()
 
 
-def _failures(outcomes: Sequence[Outcome]) -> tuple[Refusal, ...]:
-    return tuple(
-        Refusal(each.reason or each.fate.name, each.message)
-        for each in outcomes
-        if each.fate in {Fate.FAILED, Fate.UNKNOWN}
-    )
+def _rests(plan: Plan) -> bool:
+    """Whether nothing happens to a removed preset, and nothing is on its way out."""
+    return plan.is_settled and all(j.status is not VmStatus.DELETING for j in plan.judged)
 
 
-def _phase(
-    spec: Spec, wishes: Wishes, plan: Plan, refusals: Sequence[Refusal], *, now: datetime
-) -> Phase:
-    pause = wishes.pause
-    if not spec.managed:
-        return Phase.UNMANAGED
-    if pause and not pause.processes and not pause.is_over(now):
-        return Phase.PAUSED
-    if plan.steps:
-        return Phase.CONVERGING
-    # The breaker opens for all presets at once; those whose own VMs serve want nothing from it.
-    is_served = plan.is_settled and all(each.is_ready for each in plan.judged)
-    harmless = _ON_THE_WAY | ({"BREAKER_OPEN"} if is_served else set())
-    if any(each.code not in harmless for each in refusals):
-        return Phase.BLOCKED
-    return Phase.STEADY if plan.is_settled else Phase.CONVERGING
+def _is_over(seen: Observation, plan: Plan, memory: Memory) -> bool:
+    """Whether surely nothing of a preset is left, and nothing may still come."""
+    return seen.complete and not plan.judged and not memory.intents
 
 
-def _count(outcomes: Sequence[Outcome], fate: Fate) -> int:
-    return sum(1 for each in outcomes if each.fate is fate)
-
-
-def _ended(outcomes: Sequence[Outcome]) -> int:
-    done = (each for each in outcomes if each.fate is Fate.DONE)
-    return sum(1 for each in done if isinstance(each.step, Terminate))
+def _done(outcomes: Sequence[Outcome], kind: type[Create | Terminate | Repair | Keep]) -> int:
+    return sum(1 for o in outcomes if isinstance(o.step, kind) and o.fate is Fate.DONE)

@@ -96,16 +96,25 @@ class Desk:
             # What was written is written; the lock is freed by the next change, or by the session.
             _log.warning("lock of wishes was not freed", preset=preset, error=e.message)
 
-    async def forget(self, preset: PresetName, vm_ids: Iterable[VmId]) -> None:
-        """Strike wishes that were fulfilled or refused for good."""
-        gone = set(vm_ids)
+    async def forget(
+        self, preset: PresetName, done: Iterable[VmId], *, gone: Iterable[VmId] = ()
+    ) -> None:
+        """Strike terminations that are done with, and protections of VMs that are gone."""
+        answered, vanished = set(done), set(gone)
 
         def strike(record: record_pb2.OperatorRecord) -> None:
-            kept = [wish for wish in record.terminations if wish.vm_id not in gone]
-            del record.terminations[:]
-            record.terminations.extend(kept)
+            wanted = [wish for wish in record.terminations if wish.vm_id not in answered]
+            kept = [each for each in record.protections if each.vm_id not in vanished]
+            del record.terminations[:], record.protections[:]
+            record.terminations.extend(wanted)
+            record.protections.extend(kept)
 
         await self.change(preset, strike)
+
+    async def strike_approval(self, preset: PresetName) -> None:
+        """Let a count that was approved before count no more."""
+        if (await self.read(preset)).HasField("approved_count"):
+            await self.change(preset, lambda record: record.ClearField("approved_count"))
 
     async def _write(
         self, preset: PresetName, change: Change, session_id: str, token: int

@@ -28,6 +28,7 @@ from .clients.presets import Presets
 from .clients.runtime import Runtime
 from .config import Services
 from .model import PresetName
+from .removals import Removals
 
 VERSION = version("vmshepherd")
 _PREFIX = lock_name(PresetName(""))
@@ -48,6 +49,7 @@ class Informant:
     started: datetime
     services: Services
     presets: Presets
+    removals: Removals
     board: Board
     runtime: Runtime
     iaas: Iaas
@@ -117,7 +119,7 @@ class Informant:
         )
 
     def _phases(self) -> dict[str, int]:
-        names = {*self.presets.names(), *self.presets.removed()}
+        names = {*self.presets.names(), *self.removals.names()}
         shown = (self.board.get(name) for name in names)
         return dict(Counter((each.phase if each else Phase.WAITING).name for each in shown))
 

@@ -48,11 +48,16 @@ class Schedule:
     def wake(self, names: Iterable[PresetName]) -> None:
         """Look at these presets now."""
         now = self._clock.elapsed()
-        for name in names:
+        # In the same order in every run, sets included: simulations must replay.
+        for name in sorted(names):
             turn = self._turns.setdefault(name, _Turn(now))
             turn.due = min(turn.due, now)
             turn.is_woken = True
         self._changed.set()
+
+    def include(self, names: Iterable[PresetName]) -> None:
+        """Look at these presets too, from now on; no sooner at those that are known."""
+        self.wake([name for name in names if name not in self._turns])
 
     def wake_all(self) -> None:
         """Look at every preset now."""

@@ -25,7 +25,6 @@ from vmshepherd_kit.config_file import Suite
 from vmshepherd_kit.errors import Refused
 
 from . import alarms
-from .act import Hands
 from .archive import Archive
 from .authority import Authority
 from .beside import beside
@@ -37,9 +36,11 @@ from .clients.runtime import Runtime
 from .config import Config
 from .cycle import Cycles
 from .desk import Desk
+from .hands import Hands
 from .info import VERSION, Informant
 from .journal import Journal
 from .overview import Overviews
+from .removals import Removals
 from .schedule import Schedule
 from .servicer import OrchestratorServicer, Parts
 
@@ -134,6 +135,7 @@ def _assembled(
     health = Health(channels.health, clock=clock)
     journal = Journal(runtime, actor=owner, clock=clock, chance=chance)
     board = Board()
+    removals = Removals(presets=presets, runtime=runtime, clock=clock)
 
     def session_changed(is_open: bool) -> None:  # noqa: FBT001
         if not is_open:
@@ -166,6 +168,7 @@ def _assembled(
             longest=config.mutation_timeout,
         ),
         board=board,
+        removals=removals,
     )
     schedule = Schedule(cycles.run, clock=clock)
     informant = Informant(
@@ -174,6 +177,7 @@ def _assembled(
         started=clock.wall(),
         services=config.services,
         presets=presets,
+        removals=removals,
         board=board,
         runtime=runtime,
         iaas=iaas,
@@ -183,7 +187,7 @@ def _assembled(
     return Parts(
         cycles=cycles,
         schedule=schedule,
-        overviews=Overviews(presets=presets, board=board, runtime=runtime, clock=clock),
+        overviews=Overviews(presets=presets, board=board, runtime=runtime, removals=removals),
         runtime=runtime,
         journal=journal,
         informant=informant,
@@ -197,6 +201,7 @@ def _background(parts: Parts) -> AbstractAsyncContextManager[None]:
     return beside(
         partial(cycles.presets.follow, schedule.wake),
         schedule.serve,
+        partial(cycles.removals.watch, schedule),
         partial(alarms.on_vms, cycles.hands.iaas, schedule, clock=clock),
         partial(alarms.on_wishes, parts.runtime, schedule, clock=clock),
         clock=clock,

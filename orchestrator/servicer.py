@@ -24,12 +24,11 @@ from vmshepherd_kit.stamps import to_duration, to_timestamp
 
 from . import asked, views
 from .board import Phase
-from .clients.presets import Declared
 from .clients.runtime import Runtime
 from .cycle import Cycles
 from .info import Informant
 from .journal import Journal
-from .model import PresetName, Spec
+from .model import Create, PresetName
 from .narrate import Telling
 from .overview import Overviews
 from .schedule import Schedule
@@ -78,13 +77,13 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         self, request: pb.PlanPresetRequest, context: Context
     ) -> pb.PlanPresetResponse:
         """What the next cycle would do."""
-        name, declared, spec = self._declared(asked.required(request.preset, "preset"))
-        seen, plan, look = await self._.cycles.plan(name, declared, spec)
+        name = await self._known(asked.required(request.preset, "preset"))
+        seen, plan, look = await self._.cycles.plan(name)
         shown = views.of_plan(plan, seen)
         message = views.plan_message(plan)
         message.refusals.extend(views.refusal(each) for each in seen.notes)
         message.next_look.CopyFrom(to_duration(look))
-        return pb.PlanPresetResponse(plan=message, vms=views.vm_views(name, declared, shown))
+        return pb.PlanPresetResponse(plan=message, vms=views.vm_views(name, shown))
 
     async def ReconcilePreset(
         self, request: pb.ReconcilePresetRequest, context: Context
@@ -93,7 +92,11 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         asked.reconcile(request)
         names = [PresetName(name) for name in request.presets] or self._.cycles.presets.names()
         errors = await self._approved(names, request.actor) if request.approve_count else {}
-        known = [name for name in names if self._.cycles.presets.get(name) and name not in errors]
+        if not set(names) <= {*self._.cycles.presets.names()}:
+            # The removed ones among them are in the store.
+            await self._.cycles.removals.stored()
+        kept = {*self._.cycles.presets.names(), *self._.cycles.removals.names()}
+        known = [name for name in names if name in kept and name not in errors]
         if request.wait:
             await asyncio.gather(*(self._.schedule.next_cycle(name) for name in known))
         else:
@@ -109,7 +112,7 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         self, request: pb.PausePresetRequest, context: Context
     ) -> pb.PausePresetResponse:
         """Stop the work on a preset."""
-        name, _, _ = self._declared(asked.required(request.preset, "preset"))
+        name = await self._known(asked.required(request.preset, "preset"))
         pause = asked.pause(request, now=self._.clock.wall())
 
         def change(record: record_pb2.OperatorRecord) -> None:
@@ -125,14 +128,19 @@ class OrchestratorServicer(OrchestratorServiceServicer):
     async def ResumePreset(
         self, request: pb.ResumePresetRequest, context: Context
     ) -> pb.ResumePresetResponse:
-        """End a pause."""
-        name, _, _ = self._declared(asked.required(request.preset, "preset"))
-        actor = asked.actor(request.actor)
-        if not (await self._.cycles.desk.read(name)).HasField("pause"):
-            return pb.ResumePresetResponse(was_paused=False)
-        await self._.cycles.desk.change(name, lambda record: record.ClearField("pause"))
+        """End a pause, and whatever the preset suspended by itself."""
+        name = await self._known(asked.required(request.preset, "preset"))
+        actor, was_paused = asked.actor(request.actor), False
+
+        def change(record: record_pb2.OperatorRecord) -> None:
+            nonlocal was_paused
+            was_paused = record.HasField("pause")
+            record.ClearField("pause")
+            record.resumes += 1
+
+        await self._.cycles.desk.change(name, change)
         await self._told(name, "PRESET_RESUMED", "resumed", actor)
-        return pb.ResumePresetResponse(was_paused=True)
+        return pb.ResumePresetResponse(was_paused=was_paused)
 
     async def ListVms(self, request: pb.ListVmsRequest, context: Context) -> pb.ListVmsResponse:
         """VMs in order of preset, then id."""
@@ -158,13 +166,13 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         self, request: pb.TerminateVmRequest, context: Context
     ) -> pb.TerminateVmResponse:
         """Have a VM destroyed by the next cycle."""
-        name, _, _ = self._declared(asked.required(request.preset, "preset"))
+        name = await self._known(asked.required(request.preset, "preset"))
         vm_id, actor = asked.required(request.vm_id, "vm_id"), asked.actor(request.actor)
         reason = asked.short(request.reason, "reason", asked.LONGEST_REASON)
         vm = await self._find(vm_id)
         if vm is None:
             return pb.TerminateVmResponse(existed=False)
-        asked.termination(request, vm)
+        asked.termination(request, vm, await self._.cycles.desk.read(name))
         wish = record_pb2.TerminationWish(
             vm_id=vm_id,
             actor=actor,
@@ -182,6 +190,30 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         message = f"{actor} wants it gone: {reason or 'no reason given'}"
         await self._told(name, "TERMINATION_WISHED", message, actor, vm_id=vm_id)
         return pb.TerminateVmResponse(existed=True)
+
+    async def ProtectVm(
+        self, request: pb.ProtectVmRequest, context: Context
+    ) -> pb.ProtectVmResponse:
+        """Have a VM left alone, or end that."""
+        name = await self._known(asked.required(request.preset, "preset"))
+        wanted = asked.protection(request, now=self._.clock.wall())
+        vm = await self._find(wanted.vm_id)
+        if vm is None:
+            raise NotFound(f"no preset has a VM {wanted.vm_id!r}", vm_id=wanted.vm_id)
+        asked.vm_of(vm, name)
+        was_protected = False
+
+        def change(record: record_pb2.OperatorRecord) -> None:
+            nonlocal was_protected
+            others = [each for each in record.protections if each.vm_id != wanted.vm_id]
+            was_protected = len(others) < len(record.protections)
+            del record.protections[:]
+            record.protections.extend([*others, wanted] if request.protected else others)
+
+        await self._.cycles.desk.change(name, change)
+        if request.protected or was_protected:
+            await self._told_of_protection(name, wanted, is_on=request.protected)
+        return pb.ProtectVmResponse(was_protected=was_protected)
 
     async def ExplainVm(
         self, request: pb.ExplainVmRequest, context: Context
@@ -231,16 +263,21 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         """The state of the suite."""
         return await self._.informant.info()
 
-    def _declared(self, name: str) -> tuple[PresetName, Declared, Spec]:
-        declared = self._.cycles.presets.get(PresetName(name))
-        if declared is None:
-            raise self._.overviews.unknown(name)
-        if declared.spec is None:
+    async def _known(self, text: str) -> PresetName:
+        """The name of a preset that is declared, or removed and not over."""
+        name = PresetName(text)
+        declared = self._.cycles.presets.get(name)
+        if declared is None and name not in self._.cycles.removals.names():
+            # Not known here so far, or not at all.
+            await self._.cycles.removals.stored()
+            if name not in self._.cycles.removals.names():
+                raise self._.overviews.unknown(text)
+        if declared is not None and declared.spec is None:
             raise Refused(
                 f"preset {name} has never been read successfully: mend its file first",
                 reason="NEVER_READ",
             )
-        return PresetName(name), declared, declared.spec
+        return name
 
     async def _approved(
         self, names: Sequence[PresetName], actor: str
@@ -257,14 +294,17 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         return None
 
     async def _approve_count(self, name: PresetName, actor: str) -> None:
-        preset, declared, _ = self._declared(name)
-        count = declared.message.spec.count
+        preset = await self._known(name)
+        declared = self._.cycles.presets.get(preset)
+        # Of a removed preset nothing is wanted any more.
+        count = declared.message.spec.count if declared else 0
+        what = f"a count of {count}" if declared else "its removal"
 
         def change(record: record_pb2.OperatorRecord) -> None:
             record.approved_count = count
 
         await self._.cycles.desk.change(preset, change)
-        await self._told(preset, "COUNT_APPROVED", f"a count of {count} is approved", actor)
+        await self._told(preset, "COUNT_APPROVED", f"{what} is approved", actor)
 
     async def _tell_others(self, names: Sequence[PresetName], *, are_all: bool) -> None:
         """Have presets that other replicas hold looked at by these: one event does for all."""
@@ -283,7 +323,7 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         self, name: PresetName, error: ShepherdError | None, *, is_waiting: bool
     ) -> pb.ReconcileResult:
         declared, shown = self._.cycles.presets.get(name), self._.cycles.board.get(name)
-        if declared is None:
+        if declared is None and name not in self._.cycles.removals.names():
             error = self._.overviews.unknown(name)
         elif is_waiting and error is None and self._is_elsewhere(name):
             holder = shown.holder if shown else ""
@@ -301,8 +341,17 @@ class OrchestratorServicer(OrchestratorServiceServicer):
 
     def _step(self, name: PresetName, vm_id: str) -> view_pb2.PlanStep | None:
         shown = self._.cycles.board.get(name)
-        steps = shown.plan.terminations if shown and shown.plan else ()
-        return next((views.step_message(s) for s in steps if s.vm.vm_id == vm_id), None)
+        steps = shown.plan.steps if shown and shown.plan else ()
+        ours = (s for s in steps if not isinstance(s, Create) and s.vm.vm_id == vm_id)
+        return next(map(views.step_message, ours), None)
+
+    async def _told_of_protection(
+        self, name: PresetName, wanted: record_pb2.Protection, *, is_on: bool
+    ) -> None:
+        kind = "VM_PROTECTED" if is_on else "VM_UNPROTECTED"
+        said = "protects it" if is_on else "protects it no more"
+        message = f"{wanted.actor} {said}: {wanted.reason or 'no reason given'}"
+        await self._told(name, kind, message, wanted.actor, vm_id=wanted.vm_id)
 
     async def _told(
         self, name: PresetName, kind: str, message: str, actor: str, *, vm_id: str = ""

@@ -11,9 +11,30 @@ from vmshepherd.orchestrator.v1 import view_pb2 as pb
 from vmshepherd_kit.stamps import to_duration, to_timestamp, to_timestamp_if
 
 from .board import Condition, Phase, Shown
+from .clauses import clause_of
 from .clients.presets import Declared
-from .model import Create, Judged, Pause, Plan, PresetName, Process, Refusal, Step, VmId, VmStatus
+from .model import (
+    Create,
+    Intent,
+    Judged,
+    Keep,
+    Method,
+    Pause,
+    Plan,
+    PresetName,
+    Process,
+    Refusal,
+    Repair,
+    Step,
+    VmId,
+    VmStatus,
+)
 from .observe import Seen
+
+_REPAIRS = {Method.REBOOT: pb.STEP_ACTION_REBOOT, Method.REBUILD: pb.STEP_ACTION_REBUILD}
+_UNHEALTHY = "UNHEALTHY"
+# The rule that keeps a failed VM, whatever it failed by.
+_KEPT = "KEPT_FOR_STUDY"
 
 
 def preset_view(name: PresetName, declared: Declared | None, shown: Shown | None) -> pb.PresetView:
@@ -31,6 +52,7 @@ def preset_view(name: PresetName, declared: Declared | None, shown: Shown | None
         last_cycle_duration=None if shown.lasted is None else to_duration(shown.lasted),
         provider=shown.provider,
         open_intents=len(shown.plan.memory.intents) if shown.plan else 0,
+        outdated=sum(1 for judged in shown.judged if judged.is_outdated),
     )
     if shown.pause is not None:
         view.pause.CopyFrom(_pause(shown.pause))
@@ -39,21 +61,20 @@ def preset_view(name: PresetName, declared: Declared | None, shown: Shown | None
     return view
 
 
-def vm_views(name: PresetName, declared: Declared | None, shown: Shown) -> list[pb.VmView]:
+def vm_views(name: PresetName, shown: Shown) -> list[pb.VmView]:
     """The VMs of a preset, in order of their ids."""
-    spec_hash = declared.message.spec_hash if declared else ""
     in_order = sorted(shown.judged, key=lambda judged: judged.vm.vm_id)
-    return [_vm(name, judged, shown, spec_hash) for judged in in_order]
+    return [_vm(name, judged, shown) for judged in in_order]
 
 
 def stored(
-    name: PresetName, declared: Declared, shown: Shown
+    name: PresetName, declared: Declared | None, shown: Shown
 ) -> tuple[pb.PresetView, list[pb.VmView]]:
     """The views for the store: without what differs in every cycle."""
     view = preset_view(name, declared, shown)
     for volatile in ("last_cycle_time", "next_cycle_time", "last_cycle_duration"):
         view.ClearField(volatile)
-    return view, vm_views(name, declared, shown)
+    return view, vm_views(name, shown)
 
 
 def plan_message(plan: Plan) -> pb.Plan:
@@ -67,28 +88,44 @@ def plan_message(plan: Plan) -> pb.Plan:
 def step_message(step: Step) -> pb.PlanStep:
     """One step for people."""
     if isinstance(step, Create):
-        attempt = f", attempt {step.intent.attempts + 1}" if step.intent.attempts else ""
         return pb.PlanStep(
             action=pb.STEP_ACTION_CREATE,
             reason=step.reason,
-            evidence=f"{step.intent.name}{attempt}: {step.evidence}",
+            evidence=f"{_named(step.intent)}: {step.evidence}",
+            clause=clause_of(step.reason),
         )
+    if isinstance(step, Repair):
+        return pb.PlanStep(
+            action=_REPAIRS[step.method],
+            vm_id=step.vm.vm_id,
+            reason=_UNHEALTHY,
+            evidence=step.evidence,
+            clause=clause_of(step.method.name),
+        )
+    action = pb.STEP_ACTION_KEEP if isinstance(step, Keep) else pb.STEP_ACTION_TERMINATE
+    clause = clause_of(_KEPT if isinstance(step, Keep) else step.reason.name)
     return pb.PlanStep(
-        action=pb.STEP_ACTION_TERMINATE,
+        action=action,
         vm_id=step.vm.vm_id,
         reason=step.reason.name,
         evidence=step.evidence,
+        clause=clause,
     )
 
 
 def refusal(each: Refusal) -> pb.Condition:
     """A refusal for people."""
-    return pb.Condition(code=each.code, message=each.message)
+    return pb.Condition(code=each.code, message=each.message, clause=clause_of(each.code))
 
 
 def condition(each: Condition) -> pb.Condition:
     """A condition for people."""
-    return pb.Condition(code=each.code, message=each.message, since_time=to_timestamp(each.since))
+    return pb.Condition(
+        code=each.code,
+        message=each.message,
+        since_time=to_timestamp(each.since),
+        clause=clause_of(each.code),
+    )
 
 
 def digest(user_data: str) -> str:
@@ -127,8 +164,18 @@ def _pause(pause: Pause) -> pb.Pause:
     )
 
 
-def _vm(name: PresetName, judged: Judged, shown: Shown, spec_hash: str) -> pb.VmView:
+def _named(intent: Intent) -> str:
+    """The VM to be made, and what of it is not as the preset has it in the first place."""
+    attempt = f", attempt {intent.attempts + 1}" if intent.attempts else ""
+    chosen = intent.placement
+    parts = {"image": chosen.image, "flavor": chosen.flavor, "zone": chosen.zone}
+    placed = ", ".join(f"{what} {which}" for what, which in parts.items() if which)
+    return f"{intent.name}{attempt}" + (f" ({placed})" if placed else "")
+
+
+def _vm(name: PresetName, judged: Judged, shown: Shown) -> pb.VmView:
     vm, memory = judged.vm, judged.memory
+    kept = judged.status is VmStatus.KEPT and memory.kept_since
     verdict, message = shown.probe_messages.get(vm.vm_id, ("", ""))
     since = shown.since.get(VmId(vm.vm_id))
     return pb.VmView(
@@ -149,8 +196,10 @@ def _vm(name: PresetName, judged: Judged, shown: Shown, spec_hash: str) -> pb.Vm
         last_probe_message=message,
         failures=memory.failures,
         timed_shutdown_time=to_timestamp_if(vm.shutdown_at),
-        protected=vm.protected,
-        outdated=bool(spec_hash) and vm.spec_hash != spec_hash,
+        protected=vm.protected or vm.vm_id in shown.protections,
+        outdated=judged.is_outdated,
+        leaving_reason=judged.leaves_for.name if judged.leaves_for else "",
+        kept_until_time=to_timestamp_if(kept + shown.keep_failed_time if kept else None),
         request_id=vm.request_id,
         fencing_token=vm.fencing_token,
     )
@@ -167,8 +216,10 @@ def _number(enum: Any, prefix: str, member: Phase | Process | VmStatus) -> Any:
 
 def of_plan(plan: Plan, seen: Seen) -> Shown:
     """What would be shown after a plan, for a dry run."""
-    probes = seen.observation.probes
+    probes, spec = seen.observation.probes, seen.observation.spec
     return Shown(
+        protections=seen.observation.wishes.protections,
+        keep_failed_time=spec.policy.keep_failed_time,
         judged=plan.judged,
         plan=plan,
         provider=seen.provider,

@@ -123,4 +123,5 @@ def seen(
 
 def judged(name: str, status: VmStatus = VmStatus.RUNNING, **more: Any) -> Judged:
     memory = more.pop("memory", SERVING)
-    return Judged(vm=vm(name, **more), status=status, reason="as given", memory=memory)
+    judgement = {key: more.pop(key) for key in ("is_outdated", "leaves_for") if key in more}
+    return Judged(vm=vm(name, **more), status=status, reason="as given", memory=memory, **judgement)

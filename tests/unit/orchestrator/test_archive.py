@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from orchestrator import archive as module
-from orchestrator.archive import Archive
+from orchestrator.archive import Archive, Legacy
 from orchestrator.authority import Authority
 from orchestrator.model import Memory, PresetName, VmId, VmMemory
 from orchestrator.records import preset_record
@@ -108,6 +108,7 @@ async def test_a_record_of_a_newer_version_is_not_touched() -> None:
             await kept.peek(WEB)
         with pytest.raises(SessionLost):
             await kept.keep(WEB, Memory())
+        await kept.clear(WEB)
         assert states["preset/web"].value == value
 
 
@@ -179,3 +180,69 @@ async def test_nothing_is_remembered_of_what_is_not_held() -> None:
         await kept.load(WEB, await held(mine))
         kept.forget_all()
         assert not kept._copies
+
+
+WILL = record_pb2.Will(provider="sim", spec_hash="spec-1")
+
+
+async def test_the_last_will_is_written_with_whatever_is_kept_next_and_survives_its_holder() -> (
+    None
+):
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        await kept.load(WEB, await held(mine))
+        kept.bequeath(WEB, Legacy(WILL))
+        await kept.keep(WEB, Memory())
+        assert record(store).will == WILL
+        assert store.calls["put_state"] == 1
+        await kept.keep(WEB, Memory())
+        assert store.calls["put_state"] == 1
+        # That it is removed is worth a write of its own, and is no timer that starts anew.
+        removed = clock.wall()
+        kept.bequeath(WEB, Legacy(WILL, removed))
+        await kept.keep(WEB, Memory())
+        await mine.release(WEB)
+        await clock.advance(timedelta(hours=1))
+        await kept.load(WEB, await held(mine))
+        assert kept.legacy(WEB) == Legacy(WILL, removed)
+        assert await kept.peek(WEB) == (Memory(), Legacy(WILL, removed))
+
+
+async def test_a_removal_that_was_written_by_a_clock_ahead_of_ours_began_now() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        token = await held(mine)
+        await kept.load(WEB, token)
+        kept.bequeath(WEB, Legacy(WILL, clock.wall() + timedelta(days=1)))
+        await kept.keep(WEB, Memory())
+        kept.forget(WEB)
+        await kept.load(WEB, token)
+        assert kept.legacy(WEB).removed == clock.wall()
+
+
+async def test_nothing_is_remembered_of_a_preset_that_is_over() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        token = await held(mine)
+        await kept.load(WEB, token)
+        await kept.clear(WEB)
+        assert "preset/web" not in store.store._states
+        kept.bequeath(WEB, Legacy(WILL, clock.wall()))
+        vms = {VmId("a"): VmMemory(first_seen=clock.wall())}
+        await kept.keep(WEB, Memory(vms=vms, accepted_count=1), views=lambda: VIEWS)
+        await kept.clear(WEB)
+        left = record(store)
+        assert not left.HasField("will")
+        assert not left.HasField("removed_time")
+        assert not left.HasField("view")
+        assert not left.vms
+        assert not left.vm_views

@@ -1,14 +1,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from orchestrator.board import FLEET_WINDOW, Board, Phase, Shown, carried, failed, since_when
-from orchestrator.model import Fleet, PresetName, Refusal, VmId, VmStatus
-from tests.support.given import CONDEMNED, NOW, judged
+import pytest
+
+from orchestrator.board import Board, Phase, Shown, carried, failed, since_when
+from orchestrator.config import Breaker
+from orchestrator.model import Deletion, Fleet, Judged, PresetName, Reason, Refusal, VmId, VmStatus
+from tests.support.given import CONDEMNED, NOW, SERVING, judged
 from tests.support.shell import WEB
 
 SECOND = timedelta(seconds=1)
+WINDOW = timedelta(minutes=10)
+OTHER = PresetName("other")
+SICK = judged("a", VmStatus.UNHEALTHY, memory=CONDEMNED)
+
+
+def count(
+    board: Board,
+    *found: Judged,
+    preset: PresetName = WEB,
+    lost: tuple[Deletion, ...] = (),
+    now: datetime = NOW,
+) -> Fleet:
+    board.count_probed(preset, found, lost=lost, window=WINDOW, now=now)
+    return board.fleet(Breaker())
 
 
 def test_a_condition_keeps_the_time_since_which_it_stands() -> None:
@@ -49,13 +66,45 @@ def test_only_what_is_worth_storing_makes_a_difference() -> None:
     assert replace(shown, phase=Phase.BLOCKED).fingerprint != shown.fingerprint
 
 
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        judged("a", is_outdated=True),
+        judged("a", leaves_for=Reason.OUTDATED),
+        judged("a", VmStatus.KEPT, memory=replace(SERVING, kept_since=NOW)),
+        judged("a", protected=True),
+        judged("a", addresses=("10.0.0.1",)),
+    ],
+)
+def test_what_people_see_of_a_vm_is_stored_anew_when_it_differs(otherwise: Judged) -> None:
+    shown = Shown(judged=(judged("a"),))
+    assert replace(shown, judged=(otherwise,)).fingerprint != shown.fingerprint
+    protected = replace(shown, protections=frozenset({VmId("a")}))
+    assert protected.fingerprint != shown.fingerprint
+
+
 def test_what_the_prober_says_of_all_is_counted_for_as_long_as_it_is_fresh() -> None:
     board = Board()
-    sick = judged("a", VmStatus.UNHEALTHY, memory=CONDEMNED)
-    board.count_probed(WEB, [sick, judged("b")], now=NOW)
-    board.count_probed(PresetName("other"), [judged("c")], now=NOW + SECOND)
-    assert board.fleet() == Fleet(failing=1, probed=3)
-    board.count_probed(WEB, [judged("b")], now=NOW + 2 * SECOND)
-    assert board.fleet() == Fleet(failing=0, probed=2)
-    board.count_probed(PresetName("third"), [], now=NOW + FLEET_WINDOW + 5 * SECOND)
-    assert board.fleet() == Fleet()
+    count(board, SICK, judged("b"))
+    assert count(board, judged("c"), preset=OTHER, now=NOW + SECOND) == Fleet(failing=1, probed=3)
+    assert count(board, judged("b"), now=NOW + 2 * SECOND) == Fleet(failing=0, probed=2)
+    late = NOW + WINDOW + 5 * SECOND
+    assert count(board, preset=PresetName("third"), now=late) == Fleet()
+
+
+def test_vms_that_an_erring_prober_has_cost_count_while_it_condemns_others() -> None:
+    board = Board()
+    lost = (
+        Deletion(at=NOW - SECOND, for_health=True),
+        Deletion(at=NOW - SECOND, for_health=False),
+        Deletion(at=NOW - WINDOW, for_health=True),
+    )
+    assert count(board, judged("b"), lost=lost) == Fleet(failing=0, probed=1)
+    assert count(board, SICK, preset=OTHER) == Fleet(failing=2, probed=3)
+    board.forget(WEB)
+    assert board.fleet(Breaker()) == Fleet(failing=1, probed=1)
+
+
+def test_how_much_is_too_much_is_configured() -> None:
+    fleet = Board().fleet(Breaker(count=7, percent=33))
+    assert (fleet.breaker_count, fleet.breaker_percent) == (7, 33)

@@ -32,6 +32,11 @@ def test_everything_has_a_default() -> None:
         ({"interval": 0}, "more than 0"),
         ({"services": {"iaas": []}}, "at least 1"),
         ({"intervall": "5s"}, "intervall"),
+        ({"breaker": {"count": 0}}, "greater than or equal to 1"),
+        ({"breaker": {"percent": 101}}, "less than or equal to 100"),
+        ({"breaker": {"window": 0}}, "more than 0"),
+        ({"breaker": {"window": "25h"}}, "more than a day"),
+        ({"removals": {"percent": 101}}, "less than or equal to 100"),
     ],
 )
 def test_what_cannot_work_is_refused_at_start(raw: dict[str, Any], said: str) -> None:
@@ -44,4 +49,5 @@ def test_what_is_read_at_start_only_is_named() -> None:
     old = settings.parse({}, Config)
     new = settings.parse({"interval": "5s", "services": {"health": "127.0.0.1:1"}}, Config)
     assert old.needs_restart_for(new) == ["orchestrator.services"]
-    assert not old.needs_restart_for(settings.parse({"interval": "5s"}, Config))
+    raw = {"interval": "5s", "breaker": {"count": 9}, "removals": {"percent": 5}}
+    assert not old.needs_restart_for(settings.parse(raw, Config))

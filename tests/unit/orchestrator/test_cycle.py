@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from orchestrator.act import Hands
 from orchestrator.archive import Archive
 from orchestrator.authority import Authority
 from orchestrator.board import Board, Phase, Shown
 from orchestrator.config import Config
-from orchestrator.cycle import RETRY_AFTER, Cycles
+from orchestrator.cycle import REMOVED_LOOK, RETRY_AFTER, Cycles
 from orchestrator.desk import Desk
+from orchestrator.hands import Hands
 from orchestrator.model import PresetName, VmId
+from orchestrator.removals import Removals
 from runtime_service.domain import LockWish, NewSession, SessionId
 from tests.support.shell import WEB, FakeHealth, FakeIaas, Store, authority, journal, preset
 from vmshepherd.orchestrator.v1 import record_pb2
@@ -35,9 +36,16 @@ from vmshepherd_kit.testing import FakeClock
 class FakePresets:
     declared: dict[PresetName, Any] = field(default_factory=dict)
     is_synced: bool = True
+    error: str = ""
 
     def get(self, name: PresetName) -> Any:
         return self.declared.get(name)
+
+    def names(self) -> list[PresetName]:
+        return sorted(self.declared)
+
+    def removed(self) -> list[PresetName]:
+        return [] if WEB in self.declared else [WEB]
 
 
 @dataclass
@@ -85,6 +93,7 @@ async def place(count: int = 1) -> AsyncIterator[Place]:
         health=FakeHealth(),  # type: ignore[arg-type]
         hands=hands,
         board=Board(),
+        removals=Removals(presets=presets, runtime=store, clock=clock),  # type: ignore[arg-type]
     )
     async with mine.kept():
         yield Place(clock, store, iaas, presets, mine, cycles)
@@ -177,8 +186,7 @@ async def test_presets_that_are_not_known_yet_are_not_taken_for_removed() -> Non
         assert await here.cycles.run(WEB) == RETRY_AFTER
         assert here.authority.token(WEB) is not None
         here.presets.is_synced = True
-        assert await here.cycles.run(WEB) is None
-        assert here.authority.token(WEB) is None
+        assert await here.cycles.run(WEB) == REMOVED_LOOK
         shown = here.cycles.board.get(WEB)
         assert shown is not None
         assert shown.phase is Phase.REMOVED
@@ -248,9 +256,9 @@ async def test_a_create_whose_answer_was_lost_is_found_and_not_repeated() -> Non
 async def test_a_plan_of_a_preset_that_is_not_held_is_made_of_its_record() -> None:
     async with place(count=2) as here:
         await here.run()
-        declared = preset(count=40)
+        here.presets.declared[WEB] = preset(count=40)
         await here.authority.release(WEB)
-        _, plan, look = await here.cycles.plan(WEB, declared, declared.spec)
+        _, plan, look = await here.cycles.plan(WEB)
         assert [each.code for each in plan.refusals] == ["COUNT_NEEDS_APPROVAL"]
         assert look > timedelta(0)
         assert here.authority.token(WEB) is None

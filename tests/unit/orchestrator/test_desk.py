@@ -60,6 +60,29 @@ async def test_wishes_that_are_done_are_struck_and_the_others_stay() -> None:
         assert [wish.vm_id for wish in (await desk.wishes(WEB)).terminations] == ["b"]
 
 
+async def test_protections_go_with_their_vms_and_approvals_when_they_are_struck() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    async with desks(clock, store) as (desk, _):
+
+        def all_of_them(record: record_pb2.OperatorRecord) -> None:
+            record.approved_count = 0
+            record.protections.extend(record_pb2.Protection(vm_id=name) for name in ("a", "b"))
+            record.terminations.append(wanting("b"))
+
+        await desk.change(WEB, all_of_them)
+        await desk.forget(WEB, [], gone=[VmId("a")])
+        wishes = await desk.wishes(WEB)
+        assert wishes.protections == {VmId("b")}
+        assert wishes.approved_count == 0
+        assert [wish.vm_id for wish in wishes.terminations] == ["b"]
+        await desk.strike_approval(WEB)
+        assert (await desk.wishes(WEB)).approved_count is None
+        written = store.calls["put_state"]
+        await desk.strike_approval(WEB)
+        assert store.calls["put_state"] == written
+
+
 async def test_a_wish_is_not_written_while_another_replica_keeps_the_lock() -> None:
     clock = FakeClock()
     store = Store(clock)
