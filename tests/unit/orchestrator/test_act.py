@@ -204,6 +204,23 @@ async def test_no_console_is_read_of_a_vm_that_did_not_fail_or_has_none_any_more
         assert "console" not in told.evidence
 
 
+async def test_of_very_many_failed_vms_only_some_consoles_are_read() -> None:
+    async with workplace() as here:
+        names = [f"a{number:03}" for number in range(100)]
+        here.iaas.consoles = {VmId(name): f"console of {name}" for name in names}
+        await here.act(
+            Plan(
+                steps=tuple(
+                    Terminate(vm=vm(name), reason=Reason.DEAD, evidence="gone") for name in names
+                )
+            )
+        )
+        told = [each.evidence["console"] for each in here.store.told("VM_TERMINATING")]
+        assert told[:64] == [f"console of {name}" for name in names[:64]]
+        assert set(told[64:]) == {"not read: more than 64 VMs failed at once"}
+        assert len(here.iaas.terminated) == 100
+
+
 async def test_where_the_provider_has_no_consoles_none_are_missed() -> None:
     async with workplace() as here:
         await here.act(failed(Terminate(vm=vm("a"), reason=Reason.DEAD, evidence="because")))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from orchestrator.model import (
     Intent,
     IntentPhase,
     Memory,
+    Method,
     Probe,
+    Removal,
     RequestId,
     Verdict,
     VmId,
@@ -17,7 +20,7 @@ from orchestrator.model import (
     Wishes,
 )
 from orchestrator.observe import Known, Seen, observe
-from tests.support.given import HEALTHY, memories, vm, vms
+from tests.support.given import HEALTHY, NOW, SERVING, memories, vm, vms
 from tests.support.shell import WEB, FakeHealth, FakeIaas, preset
 from vmshepherd.preset.v1 import preset_pb2
 from vmshepherd_kit.errors import Unavailable
@@ -27,7 +30,12 @@ AWAY = Unavailable("a cell is away")
 
 
 async def seen(
-    iaas: FakeIaas, health: FakeHealth | None = None, *, memory: Memory | None = None, **spec: Any
+    iaas: FakeIaas,
+    health: FakeHealth | None = None,
+    *,
+    memory: Memory | None = None,
+    removal: Removal | None = None,
+    **spec: Any,
 ) -> Seen:
     declared = preset(count=3, **spec)
     known = Known(
@@ -38,6 +46,7 @@ async def seen(
         memory=memory or Memory(),
         wishes=Wishes(),
         fleet=Fleet(),
+        removal=removal,
     )
     return await observe(
         known,
@@ -107,6 +116,37 @@ async def test_only_running_vms_are_probed() -> None:
     found = await seen(iaas, health, healthcheck=CHECK)
     assert found.observation.probes == {"a": HEALTHY}
     assert not found.notes
+
+
+async def test_a_vm_that_is_kept_for_study_is_not_probed() -> None:
+    health = FakeHealth(probes={"a": HEALTHY, "b": HEALTHY})
+    kept = memories("b", replace(SERVING, kept_since=NOW))
+    found = await seen(
+        cloud("ab"), health, memory=Memory(vms={**memories("a"), **kept}), healthcheck=CHECK
+    )
+    assert found.observation.probes == {"a": HEALTHY}
+    assert not found.notes
+
+
+async def test_vms_of_a_removed_preset_are_listed_and_not_probed() -> None:
+    removal = Removal(since=NOW)
+    found = await seen(cloud("ab"), FakeHealth(error=AWAY), removal=removal, healthcheck=CHECK)
+    assert len(found.observation.vms) == 2
+    assert found.observation.removal == removal
+    assert not found.observation.probes
+    assert not found.notes
+
+
+async def test_vms_of_an_unmanaged_preset_are_observed_probes_included() -> None:
+    health = FakeHealth(probes={"a": HEALTHY})
+    found = await seen(cloud("a"), health, unmanaged=True, healthcheck=CHECK)
+    assert found.observation.probes == {"a": HEALTHY}
+
+
+async def test_what_the_provider_can_do_is_part_of_what_is_seen() -> None:
+    found = await seen(cloud("a"))
+    assert found.observation.cloud.methods == frozenset(Method)
+    assert found.observation.removal is None
 
 
 async def test_without_a_check_nobody_is_probed() -> None:
