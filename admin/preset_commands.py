@@ -61,10 +61,24 @@ def plan(
     address: AddressOption = None,
     output: OutputOption = None,
 ) -> None:
-    """What the next cycle would do, and why not more. Changes nothing."""
+    """What the next cycle would do, and why not more; in brackets what decided. Changes nothing."""
     from admin import presets
 
     presets.plan(asking(context, address, output), preset, detailed=detailed)
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    *,
+    preset: Name,
+    address: AddressOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Why a preset is as it is, and why not otherwise: conditions, next cycle, what led there."""
+    from admin import why
+
+    why.explain(asking(context, address, output), preset)
 
 
 @app.command()
@@ -112,7 +126,7 @@ def resume(
     address: AddressOption = None,
     output: OutputOption = None,
 ) -> None:
-    """End a pause."""
+    """End a pause; try again what the preset suspended or stopped by itself."""
     from admin import presets
 
     presets.resume(asking(context, address, output), preset)
@@ -130,7 +144,7 @@ def reconcile(
         bool,
         typer.Option(
             "--approve-count",
-            help="Approve a declared count that is held back because it changed by too much.",
+            help="Approve a count, or a removal, that is held back because it is too much at once.",
         ),
     ] = False,
     address: AddressOption = None,

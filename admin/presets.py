@@ -11,13 +11,15 @@ import typer
 from admin import client, printing, tables
 from admin.failures import exit_code
 from admin.options import Asking, Exit, fail
+from admin.words import length
 from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
+from vmshepherd.orchestrator.v1 import view_pb2 as view
 from vmshepherd.orchestrator.v1.view_pb2 import Process
 from vmshepherd_kit import dial, settings, stamps, status
 from vmshepherd_kit.clock import SystemClock
 
 # A cycle asks clouds and waits for VMs' probes: longer than any other answer.
-_A_CYCLE: Final = timedelta(minutes=2)
+A_CYCLE: Final = timedelta(minutes=2)
 
 
 def list_all(asking: Asking) -> None:
@@ -50,15 +52,12 @@ def plan(asking: Asking, preset: str, *, detailed: bool) -> None:
     """The steps, and the reasons against more."""
     request = api.PlanPresetRequest(preset=preset)
     answer = client.answer(
-        asking, lambda stub: dial.ask(stub.PlanPreset, request, deadline=_A_CYCLE)
+        asking, lambda stub: dial.ask(stub.PlanPreset, request, deadline=A_CYCLE)
     )
     if asking.is_json:
         printing.print_json(answer)
     else:
-        now = SystemClock().wall()
-        printing.print_table(tables.plan(answer.plan))
-        refusals = [tables.condition(refusal, now) for refusal in answer.plan.refusals]
-        printing.print_lines(f"not more: {refusal}" for refusal in refusals)
+        print_plan(answer.plan)
     if detailed and answer.plan.steps:
         raise typer.Exit(Exit.STEPS)
 
@@ -86,7 +85,9 @@ def resume(asking: Asking, preset: str) -> None:
     answer = client.answer(asking, lambda stub: dial.ask(stub.ResumePreset, request))
     if asking.is_json:
         return printing.print_json(answer)
-    said = "is managed again" if answer.was_paused else "was not paused"
+    if answer.was_paused:
+        return printing.print_lines([f"{preset} is managed again"])
+    said = "was not paused; what it had suspended by itself is tried again"
     return printing.print_lines([f"{preset} {said}"])
 
 
@@ -98,7 +99,7 @@ def reconcile(asking: Asking, names: Sequence[str], *, wait: bool, approve: bool
         presets=names, wait=wait, approve_count=approve, actor=client.actor()
     )
     answer = client.answer(
-        asking, lambda stub: dial.ask(stub.ReconcilePreset, request, deadline=_A_CYCLE)
+        asking, lambda stub: dial.ask(stub.ReconcilePreset, request, deadline=A_CYCLE)
     )
     if asking.is_json:
         printing.print_json(answer)
@@ -107,6 +108,16 @@ def reconcile(asking: Asking, names: Sequence[str], *, wait: bool, approve: bool
     errors = [error for r in answer.results if (error := status.from_proto(r.status))]
     if errors:
         raise typer.Exit(exit_code(errors[0]))
+
+
+def print_plan(planned: view.Plan) -> None:
+    """The steps, what is not done, and when it is looked at again."""
+    now = SystemClock().wall()
+    printing.print_table(tables.plan(planned))
+    refusals = [tables.condition(refusal, now) for refusal in planned.refusals]
+    printing.print_lines(f"not more: {refusal}" for refusal in refusals)
+    if planned.HasField("next_look"):
+        printing.print_lines([f"next look: in {length(planned.next_look)}"])
 
 
 def _length(text: str) -> timedelta:

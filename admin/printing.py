@@ -5,8 +5,9 @@ Text from outside is never understood as markup.  Colours follow the terminal an
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,7 +35,12 @@ _STYLES: Final = {
     "unhealthy": "red",
     "error": "red",
     "unreachable": "red",
+    "removed": "yellow",
+    "kept": "yellow",
     "create": "green",
+    "reboot": "yellow",
+    "rebuild": "yellow",
+    "keep": "yellow",
     "terminate": "red",
 }
 
@@ -60,7 +66,16 @@ def console() -> Console:
 
 def print_json(message: Message, *, indent: int | None = 2) -> None:
     """An API message as protobuf JSON, empty fields included, so that scripts find their lists."""
-    print(MessageToJson(message, indent=indent, always_print_fields_with_no_presence=True))
+    print(_json(message, indent=indent))
+
+
+def print_json_of(messages: Mapping[str, Message | str]) -> None:
+    """Several API messages as one JSON object, by names; texts as they are."""
+    told = {
+        name: each if isinstance(each, str) else json.loads(_json(each, indent=None))
+        for name, each in messages.items()
+    }
+    print(json.dumps(told, indent=2))
 
 
 def print_table(table: Table) -> None:
@@ -97,6 +112,10 @@ def print_lines(lines: Iterable[str], *, style: str = "") -> None:
     screen = console()
     for line in lines:
         screen.print(Text(clean(line), style=style), soft_wrap=True)
+
+
+def _json(message: Message, *, indent: int | None) -> str:
+    return MessageToJson(message, indent=indent, always_print_fields_with_no_presence=True)
 
 
 def drawn(table: Table) -> RichTable:

@@ -77,6 +77,7 @@ def preset_facts(preset: view.PresetView, now: datetime) -> Facts:
     yield "phase", phase(preset)
     yield "declared", preset.count
     yield "vms", counts(preset.vms_by_status)
+    yield "outdated", preset.outdated or ""
     yield "open creates", preset.open_intents or ""
     yield "provider", preset.provider
     yield "image", preset.image
@@ -100,6 +101,13 @@ def preset_facts(preset: view.PresetView, now: datetime) -> Facts:
         yield "finding", finding(found)
 
 
+def preset_summary(preset: view.PresetView, now: datetime) -> Facts:
+    """What a preset is up to, in short."""
+    wanted = {"preset", "phase", "declared", "vms", "outdated", "open creates", "managed by"}
+    wanted |= {"last cycle", "next cycle", "paused", "finding"}
+    return ((name, value) for name, value in preset_facts(preset, now) if name in wanted)
+
+
 def _past(preset: view.PresetView, now: datetime) -> str:
     when = ago(preset.last_cycle_time, now)
     return when if when == NOTHING else f"{when} ago, took {length(preset.last_cycle_duration)}"
@@ -119,19 +127,40 @@ def pause(paused: view.Pause) -> str:
 
 
 def condition(reason: view.Condition, now: datetime) -> str:
-    """One reason, and for how long it has been one."""
+    """One reason, for how long it has been one, and what decided."""
     since = ago(reason.since_time, now)
-    told = reason.message or lower(reason.code)
+    told = decided(reason.message or lower(reason.code), reason.clause)
     return told if since == NOTHING else f"{told} (for {since})"
+
+
+def decided(told: str, clause: str) -> str:
+    """`2 of 3 are there [count]`: in brackets the key or the rule that decided."""
+    return f"{told} [{clause}]" if clause else told
+
+
+def conditions(reasons: Iterable[view.Condition], now: datetime) -> Table:
+    """One line a reason, by its word."""
+    table = Table(
+        ["CONDITION", "FOR", "BECAUSE"], nothing="nothing is refused, postponed or waited for"
+    )
+    for reason in reasons:
+        because = decided(reason.message, reason.clause)
+        table.add(lower(reason.code), ago(reason.since_time, now), because)
+    return table
 
 
 def plan(planned: view.Plan) -> Table:
     """The steps that the next cycle would take."""
     table = Table(["STEP", "VM", "REASON", "EVIDENCE"], nothing="nothing to do")
     for step in planned.steps:
-        action = enum_word(view.StepAction, step.action, "STEP_ACTION_")
-        table.add(action, step.vm_id or "(new)", lower(step.reason), step.evidence)
+        evidence = decided(step.evidence, step.clause)
+        table.add(action(step), step.vm_id or "(new)", lower(step.reason), evidence)
     return table
+
+
+def action(step: view.PlanStep) -> str:
+    """What a step does."""
+    return enum_word(view.StepAction, step.action, "STEP_ACTION_")
 
 
 def results(reconciled: Iterable[api.ReconcileResult]) -> Table:
@@ -184,8 +213,10 @@ def vm_facts(vm: view.VmView, now: datetime) -> Facts:
     yield "zone", vm.zone
     yield "age", ago(vm.create_time, now)
     yield "ends", _in(until(vm.timed_shutdown_time, now))
-    yield "protected", "yes" if vm.protected else ""
-    yield "outdated", "yes: its spec is not the declared one any more" if vm.outdated else ""
+    yield "leaves", f"to be replaced: {lower(vm.leaving_reason)}" if vm.leaving_reason else ""
+    yield "kept until", clock_time(vm.kept_until_time)
+    yield "protected", "yes: never destroyed, rebooted or rebuilt by us" if vm.protected else ""
+    yield "outdated", "yes: of another spec than the declared one" if vm.outdated else ""
     yield "request id", vm.request_id
     yield "fencing token", vm.fencing_token or ""
 

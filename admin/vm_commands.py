@@ -13,6 +13,10 @@ from admin.options import AddressOption, OutputOption, asking
 app = typer.Typer(no_args_is_help=True, help="VMs: what they are, why, and what becomes of them.")
 
 Id = Annotated[str, typer.Argument(metavar="VM", show_default=False)]
+PresetOption = Annotated[
+    str, typer.Option(help="Preset that it must belong to; asked for when left out.")
+]
+ReasonOption = Annotated[str, typer.Option(help="Why, for the journal.")]
 
 
 class Status(StrEnum):
@@ -28,6 +32,7 @@ class Status(StrEnum):
     TERMINATED = "terminated"
     ERROR = "error"
     UNKNOWN = "unknown"
+    KEPT = "kept"
 
 
 @app.command("list")
@@ -69,14 +74,44 @@ def explain(
 
 
 @app.command()
+def protect(
+    context: typer.Context,
+    *,
+    vm: Id,
+    preset: PresetOption = "",
+    reason: ReasonOption = "",
+    address: AddressOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Have a VM left alone: never destroyed, rebooted or rebuilt, until it is unprotected."""
+    from admin import vms
+
+    vms.protect(asking(context, address, output), vm, preset=preset, reason=reason)
+
+
+@app.command()
+def unprotect(
+    context: typer.Context,
+    *,
+    vm: Id,
+    preset: PresetOption = "",
+    reason: ReasonOption = "",
+    address: AddressOption = None,
+    output: OutputOption = None,
+) -> None:
+    """End the protection that a person asked for; that of the cloud stays."""
+    from admin import vms
+
+    vms.unprotect(asking(context, address, output), vm, preset=preset, reason=reason)
+
+
+@app.command()
 def terminate(
     context: typer.Context,
     *,
     vm: Id,
-    preset: Annotated[
-        str, typer.Option(help="Preset that it must belong to; asked for when left out.")
-    ] = "",
-    reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "",
+    preset: PresetOption = "",
+    reason: ReasonOption = "",
     force: Annotated[
         bool, typer.Option("--force", help="Even when it is protected, and above the budget.")
     ] = False,

@@ -9,9 +9,9 @@ import typer
 
 from admin import client, printing, tables
 from admin.options import Asking, Exit, fail
-from admin.words import enum_word, lower
+from admin.words import lower
 from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
-from vmshepherd.orchestrator.v1.view_pb2 import StepAction, VmStatus
+from vmshepherd.orchestrator.v1.view_pb2 import VmStatus
 from vmshepherd_kit import dial
 from vmshepherd_kit.clock import SystemClock
 
@@ -70,6 +70,40 @@ def terminate(
     return printing.print_lines([f"{vm_id} of {preset} {said}"])
 
 
+def protect(asking: Asking, vm_id: str, *, preset: str, reason: str) -> None:
+    """Have it left alone."""
+    answer = _protect(asking, vm_id, preset=preset, reason=reason, is_on=True)
+    if answer is not None:
+        again = "was protected already, and still is" if answer.was_protected else "is protected"
+        printing.print_lines([f"{vm_id} {again}: never destroyed, rebooted or rebuilt by us"])
+
+
+def unprotect(asking: Asking, vm_id: str, *, preset: str, reason: str) -> None:
+    """End that."""
+    answer = _protect(asking, vm_id, preset=preset, reason=reason, is_on=False)
+    if answer is not None:
+        said = "is protected no more" if answer.was_protected else "was protected by nobody"
+        printing.print_lines([f"{vm_id} {said}; what the cloud protects stays so"])
+
+
+def _protect(
+    asking: Asking, vm_id: str, *, preset: str, reason: str, is_on: bool
+) -> api.ProtectVmResponse | None:
+    """The answer that a person is still to be told; None when it is printed for a script."""
+    request = api.ProtectVmRequest(
+        preset=preset or _get(asking, vm_id).vm.preset,
+        vm_id=vm_id,
+        protected=is_on,
+        actor=client.actor(),
+        reason=reason,
+    )
+    answer = client.answer(asking, lambda stub: dial.ask(stub.ProtectVm, request))
+    if not asking.is_json:
+        return answer
+    printing.print_json(answer)
+    return None
+
+
 def _get(asking: Asking, vm_id: str) -> api.GetVmResponse:
     request = api.GetVmRequest(vm_id=vm_id)
     return client.answer(asking, lambda stub: dial.ask(stub.GetVm, request))
@@ -78,8 +112,9 @@ def _get(asking: Asking, vm_id: str) -> api.GetVmResponse:
 def _next(answer: api.ExplainVmResponse) -> str:
     if not answer.HasField("step"):
         return "nothing is going to be done about it"
-    action = enum_word(StepAction, answer.step.action, "STEP_ACTION_")
-    return f"{action}, {lower(answer.step.reason)}: {answer.step.evidence}"
+    step = answer.step
+    told = f"{tables.action(step)}, {lower(step.reason)}: {step.evidence}"
+    return tables.decided(told, step.clause)
 
 
 def _be_sure(question: str) -> None:
