@@ -22,6 +22,7 @@ from .model import (
     Observation,
     Outcome,
     Plan,
+    Reason,
     Refusal,
     Repair,
     Step,
@@ -65,6 +66,8 @@ _REPAIRS = {
     Method.REBOOT: ("VM_REBOOTING", "rebooting", "VM_REBOOTED", "rebooted"),
     Method.REBUILD: ("VM_REBUILDING", "rebuilding", "VM_REBUILT", "rebuilt"),
 }
+# Only what its check condemned is repaired.
+_UNHEALTHY = Reason.UNHEALTHY.name
 _NOT_PROBED = ("UNKNOWN", "not probed any more")
 
 
@@ -76,7 +79,7 @@ def announce(step: Step, known: Mapping[str, str] | None = None) -> Telling:
     word = step.method.name if isinstance(step, Repair) else step.reason.name
     return Telling(
         kind=kind,
-        reason="UNHEALTHY" if isinstance(step, Repair) else word,
+        reason=_UNHEALTHY if isinstance(step, Repair) else word,
         vm_id=step.vm.vm_id,
         message=f"{verb} {_name(step.vm)}: {step.evidence}",
         weight=Weight.WARNING,
@@ -195,7 +198,7 @@ def _repaired(outcome: Outcome, step: Repair) -> Telling:
     _, verb, kind, done = _REPAIRS[step.method]
     if outcome.fate is Fate.DONE:
         message = f"{done} {_name(step.vm)}"
-        return Telling(kind=kind, reason="UNHEALTHY", vm_id=step.vm.vm_id, message=message)
+        return Telling(kind=kind, reason=_UNHEALTHY, vm_id=step.vm.vm_id, message=message)
     return _failed(outcome, step.vm, "REPAIR_FAILED", verb)
 
 
