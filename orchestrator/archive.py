@@ -31,10 +31,12 @@ Views = Callable[[], tuple[view_pb2.PresetView, list[view_pb2.VmView]]]
 
 @dataclass(frozen=True, slots=True)
 class Legacy:
-    """What outlasts a preset's declaration: its last will, and since when it is removed."""
+    """What outlasts a preset's declaration: its last will, and how its removal stands."""
 
     will: record_pb2.Will | None = None
     removed: datetime | None = None
+    # Once held back, it waits for a person, although the others may be over by then.
+    is_held_back: bool = False
 
 
 @dataclass(slots=True)
@@ -166,6 +168,7 @@ def _record(copy: _Copy, memory: Memory) -> record_pb2.PresetRecord:
         record.will.CopyFrom(copy.legacy.will)
     if copy.legacy.removed is not None:
         record.removed_time.CopyFrom(to_timestamp(copy.legacy.removed))
+    record.removal_held_back = copy.legacy.is_held_back
     if copy.view is not None:
         record.view.CopyFrom(copy.view)
     record.vm_views.extend(copy.vm_views)
@@ -180,4 +183,5 @@ def _legacy(record: record_pb2.PresetRecord, now: datetime) -> Legacy:
     return Legacy(
         will=record.will if record.HasField("will") else None,
         removed=min(since, now) if since is not None else None,
+        is_held_back=record.removal_held_back,
     )

@@ -173,13 +173,15 @@ class Cycles:
     def _bequeath(self, turn: Turn, seen: Seen) -> None:
         """Have written what is to become of the preset once, or since, it is removed."""
         removal = seen.observation.removal
-        if removal is not None:
-            legacy = replace(turn.legacy, removed=removal.since)
-        else:
+        if removal is None:
             will = records.will(turn.declared)
             # The default may be another one by then.
             will.provider = seen.provider
             legacy = Legacy(will)
+        else:
+            is_crowded = bool(removal.held_back) and not self.presets.error
+            is_held_back = turn.legacy.is_held_back or is_crowded
+            legacy = replace(turn.legacy, removed=removal.since, is_held_back=is_held_back)
         self.archive.bequeath(turn.name, legacy)
 
     async def _carried_out(
@@ -220,13 +222,15 @@ class Cycles:
 
     async def _removal(self, turn: Turn, wishes: Wishes) -> Removal:
         """Since when the preset is removed, and why that has no consequences yet."""
-        since = turn.legacy.removed
-        is_approved = since is not None and wishes.approved_count == 0
-        percent = self.config.removals.percent
-        held_back = "" if is_approved else await self.removals.why_held_back(turn.name, percent)
+        legacy, held_back = turn.legacy, ""
+        since = legacy.removed or self._now()
         if self.presets.error:
             held_back = f"nobody can tell whether it is declared again: {self.presets.error}"
-        return Removal(since=since or self._now(), held_back=held_back)
+        elif turn.is_news or wishes.approved_count != 0:
+            held_back = await self.removals.why_held_back(
+                turn.name, self.config.removals.percent, was_held_back=legacy.is_held_back
+            )
+        return Removal(since=since, held_back=held_back)
 
     def _shown(self, turn: Turn, seen: Seen, plan: Plan, outcomes: Sequence[Outcome]) -> Shown:
         """What is to be shown of the preset after this cycle."""

@@ -71,17 +71,24 @@ class Removals:
         self._over.discard(name)
         self._stored.pop(name, None)
 
-    async def why_held_back(self, name: PresetName, percent: int) -> str:
-        """Why removals wait for a person, "" when they do not; `percent` of all presets may go."""
+    async def why_held_back(self, name: PresetName, percent: int, *, was_held_back: bool) -> str:
+        """Why its removal waits for a person, "" when it does not; `percent` of all may go.
+
+        One that was held back goes on waiting when the others are over: they were approved, it was
+        not.
+        """
         await self.stored()
         removed = len(self.names())
         total = removed + len(self._presets.names())
-        if removed <= FREE or 100 * removed <= percent * total:
+        if removed > FREE and 100 * removed > percent * total:
+            crowd = f"{removed} of {total} presets are removed"
+        elif was_held_back:
+            crowd = "it was removed with others"
+        else:
             return ""
         return (
-            f"{removed} of {total} presets are removed: too many at once to be destroyed unasked "
-            f"(limit: {FREE} and {percent} %). Approve it: "
-            f"vmshepherd preset reconcile {name} --approve-count"
+            f"{crowd}: too many at once to be destroyed unasked (limit: {FREE} and {percent} %). "
+            f"Approve it: vmshepherd preset reconcile {name} --approve-count"
         )
 
     async def watch(self, schedule: Schedule) -> None:

@@ -31,6 +31,7 @@ from tests.support.gate import Gate
 from vmshepherd.health.v1 import health_service_pb2 as health
 from vmshepherd.health.v1 import health_service_pb2_grpc as health_grpc
 from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
+from vmshepherd.orchestrator.v1 import record_pb2
 from vmshepherd.orchestrator.v1 import view_pb2 as view
 from vmshepherd.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
 from vmshepherd.runtime.v1 import runtime_service_pb2 as runtime
@@ -179,6 +180,17 @@ class Place:
 
     def remove(self, name: str = "web") -> None:
         (self.folder / "presets" / f"{name}.yaml").unlink()
+
+    async def record(self, name: str = "web") -> record_pb2.PresetRecord:
+        """What is remembered of a preset."""
+        [state] = await self.store.get_states([f"preset/{name}"])
+        assert state is not None
+        return record_pb2.PresetRecord.FromString(state.value)
+
+    def write_record(self, record: record_pb2.PresetRecord, name: str = "web") -> None:
+        """Have something else remembered of it."""
+        states, key = self.store._states, f"preset/{name}"
+        states[key] = replace(states[key], value=record.SerializeToString())
 
     def alive(self) -> int:
         return len(self.world.records)

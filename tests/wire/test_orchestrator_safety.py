@@ -276,28 +276,6 @@ async def test_a_record_that_is_not_understood_leaves_its_preset_alone(
     assert here.store._states[state].value == value
 
 
-async def test_a_removed_preset_leaves_its_vms_and_its_lock(here: Place) -> None:
-    replica = await settled(here)
-    here.remove()
-    seen = await replica.becomes("web", lambda seen: seen.phase == view.PRESET_PHASE_REMOVED)
-    assert "PRESET_REMOVED" in {each.code for each in seen.conditions}
-
-    async def is_in_the_journal() -> bool:
-        return "PRESET_REMOVED" in {each.reason for each in await here.events(preset="web")}
-
-    await until(is_in_the_journal)
-    assert here.alive() == 2
-
-    async def is_free() -> bool:
-        page = await here.store.list_locks(after="", limit=100)
-        return {each.name: each.owner for each in page.items}["preset/web"] is None
-
-    await until(is_free)
-    here.declare(count=2)
-    await replica.settled()
-    assert here.alive() == 2
-
-
 async def test_a_lost_watch_of_presets_removes_none(here: Place) -> None:
     replica = await settled(here)
     presets = replica.parts.cycles.presets
@@ -381,6 +359,9 @@ async def test_nothing_grows_with_vms_and_presets_that_come_and_go(here: Place) 
         await replica.settled(name)
         here.remove(name)
         await replica.becomes(name, lambda seen: seen.phase == view.PRESET_PHASE_REMOVED)
+        for vm in await replica.vms(name):
+            here.world.vanish(vm.vm_id)
+        await replica.becomes(name, lambda seen: not seen.vms_by_status)
         await replica.becomes("web", lambda seen: seen.vms_by_status == {"RUNNING": 2})
         await replica.settled()
         shown = cycles.board.get("web")

@@ -132,7 +132,7 @@ async def test_more_than_a_part_of_all_presets_is_not_believed_to_be_meant(
     for number in range(removed):
         here.write(f"gone-{number}")
     here.presets.gone = {f"gone-{number}" for number in range(0, removed, 2)}
-    why = await here.removals.why_held_back(PresetName("gone-0"), 20)
+    why = await here.removals.why_held_back(PresetName("gone-0"), 20, was_held_back=False)
     assert bool(why) is is_held_back
     if is_held_back:
         assert f"{removed} of {removed + declared} presets" in why
@@ -145,7 +145,7 @@ async def test_nobody_is_told_that_few_are_removed_while_the_store_cannot_be_ask
     here.presets.gone = {"web"}
     here.store.refusing["states"] = Unavailable("away")
     with pytest.raises(Unavailable):
-        await here.removals.why_held_back(WEB, 20)
+        await here.removals.why_held_back(WEB, 20, was_held_back=False)
 
 
 async def test_they_are_looked_after_although_nobody_here_ever_saw_them_declared(
