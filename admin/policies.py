@@ -60,7 +60,7 @@ def backtest(
     else:
         for each in played:
             policy_report.show(*each)
-        printing.print_heading(verdict(comparisons))
+        printing.print_lines(["", verdict(comparisons)], style="bold")
     if fail_if_more and any(each.is_worse for each in comparisons):
         raise typer.Exit(Exit.FAILURE)
 

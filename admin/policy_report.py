@@ -5,7 +5,7 @@ Pure but for printing; `policies` calls it with what was replayed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -21,10 +21,9 @@ def show(timeline: Timeline, comparison: Comparison) -> None:
     """One timeline: numbers side by side, and every VM that was destroyed."""
     head = timeline.head
     length = span(timedelta(seconds=head.length))
-    about = (
-        f"{comparison.name}: preset {head.preset}, {length} from {head.start:%Y-%m-%d %H:%M} UTC"
-    )
-    printing.print_heading(about)
+    start = f"{head.start:%Y-%m-%d %H:%M} UTC"
+    about = f"{comparison.name}: preset {head.preset}, {length} from {start}"
+    printing.print_lines(["", about], style="bold")
     printing.print_lines([head.note] if head.note else [])
     printing.print_table(_side_by_side(comparison))
     ends = _destroyed(comparison)
@@ -37,7 +36,8 @@ def _side_by_side(comparison: Comparison) -> Table:
     table = Table(["", "PROPOSED", "PRESENT", "CLAUSE"])
     ours, theirs = comparison.proposed, comparison.present
     for what, value in _NUMBERS.items():
-        table.add(what, value(ours), value(theirs), "")
+        if what in _ALWAYS_TOLD or {value(ours), value(theirs)} != {"0"}:
+            table.add(what, value(ours), value(theirs), "")
     failed = sorted({*ours.failed_creates, *theirs.failed_creates})
     for reason in failed:
         counts = (str(each.failed_creates.get(reason, 0)) for each in (ours, theirs))
@@ -47,7 +47,9 @@ def _side_by_side(comparison: Comparison) -> Table:
     return table
 
 
-_NUMBERS: Final = {
+# Told even when both are 0: that nothing happened is news too.
+_ALWAYS_TOLD: Final = {"VMs destroyed", "VM-seconds below count"}
+_NUMBERS: Final[Mapping[str, Callable[[Story], str]]] = {
     "VMs destroyed": lambda story: str(len(story.destroyed)),
     "of them its own": lambda story: str(sum(each.is_made for each in story.destroyed)),
     "VMs made": lambda story: str(story.creates),

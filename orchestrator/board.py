@@ -9,24 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import Enum, auto
 
 from .config import Breaker
 from .health import is_failing, is_watched
 from .model import Deletion, Fleet, Judged, Pause, Plan, PresetName, Refusal, VmId, VmStatus
-
-
-class Phase(Enum):
-    """What a preset is up to."""
-
-    WAITING = auto()
-    STEADY = auto()
-    CONVERGING = auto()
-    BLOCKED = auto()
-    PAUSED = auto()
-    UNMANAGED = auto()
-    REMOVED = auto()
-    ELSEWHERE = auto()
+from .phases import Phase as Phase
 
 
 @dataclass(frozen=True, slots=True)

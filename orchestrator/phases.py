@@ -1,14 +1,29 @@
-"""What a preset is up to after a cycle, told by its plan and by what keeps it from more.
+"""Pure: what a preset is up to after a cycle, told by its plan and by what keeps it from more.
 
-Called by the cycle; it decides nothing: how often a preset is looked at follows from it.
+Called by the cycle and the back-test; it decides nothing: how often a preset is looked at follows
+from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum, auto
 
-from .board import Phase
 from .model import Fate, Observation, Outcome, Plan, Refusal
+
+
+class Phase(Enum):
+    """What a preset is up to."""
+
+    WAITING = auto()
+    STEADY = auto()
+    CONVERGING = auto()
+    BLOCKED = auto()
+    PAUSED = auto()
+    UNMANAGED = auto()
+    REMOVED = auto()
+    ELSEWHERE = auto()
+
 
 # Refusals that time alone will end: what they wait for is under way.
 _ON_THE_WAY = {

@@ -1,14 +1,14 @@
 """A timeline and a policy -> the story: the replayed holder goes round in the timeline's world.
 
-Observe, `decide`, act, `recall`, as the cycle does in earnest, at the preset's interval and each
-second while something is under way. Count and spec are the timeline's; of the preset only policy,
-check and alternatives are taken.
+Observe, `decide`, act, `recall`, as the cycle does in earnest: at the preset's interval, each
+second while something is under way, every five seconds while something is missing and may not be
+made. Count and spec are the timeline's; policy, check and alternatives those of a preset.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -30,6 +30,7 @@ from ..model import (
     VmState,
     Wishes,
 )
+from ..phases import Phase, failures, phase_of
 from ..recall import doubted, recall, repairing, restarted, sent
 from .story import Story, Teller
 from .timeline import Action, Appears, Asked, ClockSet, Edit, Head, HolderLost, Record, Timeline
@@ -38,6 +39,8 @@ from .world import World
 # The orchestrator's own defaults.
 INTERVAL = timedelta(seconds=10)
 SOON = timedelta(seconds=1)
+BLOCKED_LOOK = timedelta(seconds=5)
+FLEET_WINDOW = timedelta(minutes=10)
 
 
 def replay(timeline: Timeline, terms: Spec, *, interval: timedelta = INTERVAL) -> Story:
@@ -95,7 +98,15 @@ class _Holder:
         teller.tell(outcomes, at=world.at, made=made)
         teller.refuse(plan.refusals)
         self.wishes = _unfulfilled(self.wishes, outcomes, seen)
-        return self.interval if plan.is_settled else min(SOON, self.interval)
+        return self._next_look(seen, plan, outcomes)
+
+    def _next_look(self, seen: Observation, plan: Plan, outcomes: Sequence[Outcome]) -> timedelta:
+        """As the cycle has it, so that nothing is decided sooner here than in earnest."""
+        phase = phase_of(seen, plan, (*plan.refusals, *failures(outcomes)))
+        if phase is Phase.BLOCKED:
+            return min(BLOCKED_LOOK, self.interval)
+        is_calm = plan.is_settled and phase is not Phase.CONVERGING
+        return self.interval if is_calm else min(SOON, self.interval)
 
     def _take_over(self, world: World) -> None:
         """Another holder, who knows what was written down and watches anew."""
@@ -103,7 +114,7 @@ class _Holder:
         self.memory = restarted(self.memory, self._now(world))
 
     def _observe(self, world: World) -> Observation:
-        others, is_removed = world.others, world.removed_at is not None
+        is_removed = world.removed_at is not None
         return Observation(
             now=self._now(world),
             suite_id="backtest",
@@ -120,13 +131,21 @@ class _Holder:
             probes={} if self.terms.check is None else world.probes(),
             memory=self.memory,
             wishes=self.wishes,
-            fleet=replace(
-                self.own,
-                failing=self.own.failing + others.failing,
-                probed=self.own.probed + others.probed,
-            ),
+            fleet=self._fleet(world),
             cloud=world.timeline.head.cloud,
             removal=_removal(world),
+        )
+
+    def _fleet(self, world: World) -> Fleet:
+        """All that the prober sees, by the last cycle; what it has cost counts while any fails."""
+        failing = self.own.failing + world.others.failing
+        since = self._now(world) - FLEET_WINDOW
+        lost = [each for each in self.memory.deletions if each.for_health and each.at > since]
+        cost = len(lost) if failing else 0
+        return replace(
+            self.own,
+            failing=failing + cost,
+            probed=self.own.probed + world.others.probed + cost,
         )
 
     def _act(self, plan: Plan, seen: Observation, world: World) -> list[Outcome]:
