@@ -69,7 +69,7 @@ def remove(stock: Stock) -> tuple[tuple[Terminate | Keep, ...], tuple[Refusal, .
 
 
 def wished(stock: Stock) -> list[Terminate]:
-    """What people want gone."""
+    """What people want gone; what somebody protects goes only where they insist."""
     wishes = {wish.vm_id: wish for wish in stock.seen.wishes.terminations}
     return [
         Terminate(
@@ -80,6 +80,7 @@ def wished(stock: Stock) -> list[Terminate]:
         )
         for each in stock.judged
         if (wish := wishes.get(each.vm.vm_id))
+        and (wish.force or not each.vm.protected)
         and not each.memory.is_terminating
         and each.status is not VmStatus.DELETING
         and may_retry(each, stock)
@@ -213,9 +214,13 @@ def _repeated(stock: Stock) -> list[Terminate]:
 def _left_alone(stock: Stock) -> tuple[Refusal, ...]:
     """VMs that somebody might expect to go, and that are not ours to touch."""
     spared = [each for each in stock.judged if _is_spared(each)]
+    wishes = stock.seen.wishes.terminations
+    wanted = {wish.vm_id for wish in wishes if not wish.force}
+    held = [each for each in stock.judged if each.vm.protected and each.vm.vm_id in wanted]
     over = [each for each in stock.judged if has_run_out(each, stock.seen)]
     notes = (
-        ("PROTECTED", spared, "protected, left alone"),
+        ("PROTECTED", [each for each in spared if each not in held], "protected, left alone"),
+        ("PROTECTED", held, "wanted gone, and protected: end its protection, or ask with force"),
         ("PARKED", over, "stopped by its announced shutdown: replaced, and left alone"),
     )
     return tuple(

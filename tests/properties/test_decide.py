@@ -232,7 +232,7 @@ def _lose_terminations(world: World, which: int) -> None:
 
 
 def _squeeze(world: World, which: int) -> None:
-    world.quota = which
+    world.room.quota = which
 
 
 def _new_spec(world: World, which: int) -> None:
@@ -267,7 +267,7 @@ EVENTS: dict[str, Event] = {
     "creates fail": _lose_creates,
     "terminations fail": _lose_terminations,
     "quota": _squeeze,
-    "no quota": _switch(quota=1000),
+    "no quota": lambda world, _: _squeeze(world, 1000),
     "slow listing": _switch(lag=seconds(40)),
     "fast listing": _switch(lag=seconds(0)),
     "listing breaks": _switch(is_listing_whole=False),
@@ -341,7 +341,7 @@ def end_what_no_group_can_mend(world: World) -> None:
         for body in world.bodies:
             body.shutdown_at, body.boots_until = None, world.now
     for body in list(world.bodies):
-        if world._has_run_out(body):
+        if body.has_run_out(world.now):
             world.vanish(body.vm_id)
 
 

@@ -80,7 +80,7 @@ def _pause(world: World, process: str) -> None:
 
 
 def _quota(world: World, quota: str) -> None:
-    world.quota = int(quota)
+    world.room.quota = int(quota)
 
 
 def _create_fault(world: World, fault: str) -> None:

@@ -6,7 +6,7 @@ the core decides is held against the truth, which this world knows and the core 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -16,11 +16,15 @@ from orchestrator.model import (
     Create,
     Fate,
     Memory,
+    Method,
     Observation,
     Outcome,
+    Placement,
     Plan,
     Probe,
     Reason,
+    Removal,
+    Repair,
     RequestId,
     Spec,
     Terminate,
@@ -30,33 +34,15 @@ from orchestrator.model import (
     VmState,
     Wishes,
 )
-from orchestrator.recall import recall, restarted, sent
+from orchestrator.recall import doubted, recall, repairing, restarted, sent
+from tests.support.body import DEAD, Body, Flaw
 from tests.support.given import NOW, seconds
+from tests.support.room import Room
 from tests.support.safety import check_plan
 
-_DEAD = {VmState.TERMINATED, VmState.ERROR}
-
-
-@dataclass
-class Body:
-    """A VM as it really is."""
-
-    vm_id: VmId
-    request_id: RequestId
-    spec_hash: str
-    born: datetime
-    boots_until: datetime
-    visible_from: datetime
-    state: VmState = VmState.PENDING
-    is_hung: bool = False
-    is_protected: bool = False
-    shutdown_at: datetime | None = None
-    was_healthy: bool = False
-    # "refused" by the cloud, or "ignored" after it was accepted.
-    undeletable: str = ""
-    asked_at: datetime | None = None
-    gone_from: datetime | None = None
-    shows_going_from: datetime | None = None
+_NO_REPAIR = "the driver answered: not now"
+# Reasons for which people answer, not the limits of the preset.
+_BY_PEOPLE = {Reason.OPERATOR, Reason.PRESET_REMOVED}
 
 
 @dataclass
@@ -65,24 +51,31 @@ class World:
 
     spec: Spec
     idempotent: bool = True
+    methods: frozenset[Method] = frozenset()
     step: timedelta = field(default_factory=lambda: seconds(10))
     now: datetime = NOW
     memory: Memory = field(default_factory=Memory)
     wishes: Wishes = field(default_factory=Wishes)
+    removal: Removal | None = None
     bodies: list[Body] = field(default_factory=list)
     boot: timedelta = field(default_factory=lambda: seconds(20))
+    # How long a VM runs before it answers.
+    warmup: timedelta = field(default_factory=lambda: seconds(0))
     lag: timedelta = field(default_factory=lambda: seconds(0))
     life: timedelta | None = None
-    quota: int = 1000
+    room: Room = field(default_factory=Room)
+    # What is wrong with every VM that is made of a spec, by its hash; and with VMs of any spec.
+    is_stillborn: bool = False
+    flaws: dict[str, Flaw] = field(default_factory=dict)
     token: int = 1
     is_blind: bool = False
     blind_only: frozenset[VmId] = frozenset()
     is_prober_down: bool = False
     is_listing_whole: bool = True
-    is_stillborn: bool = False
-    # Fates of the next creates and terminations, in order; none left means that all goes well.
+    # Fates of the next steps of each kind, in order; none left means that all goes well.
     create_faults: list[str] = field(default_factory=list)
     terminate_faults: list[str] = field(default_factory=list)
+    repair_faults: list[str] = field(default_factory=list)
     # "" or the point at which the holder dies in the next cycle.
     crash: str = ""
     # How far the holder's clock is behind.
@@ -115,16 +108,29 @@ class World:
         return [body for body in self.staying() if body.asked_at is None]
 
     def staying(self) -> list[Body]:
-        """VMs that live and will live on: one whose termination is ignored is among them."""
+        """VMs that live and will live on: one whose termination is ignored is among them, one that
+        is kept for study is not.
+        """
         return [
             body
             for body in self.bodies
-            if body.state not in _DEAD and body.gone_from is None and not self._has_run_out(body)
+            if body.state not in DEAD
+            and body.gone_from is None
+            and not body.has_run_out(self.now)
+            and not self.is_kept(body)
         ]
 
     def serving(self) -> list[Body]:
         """VMs that really serve."""
-        return [b for b in self.alive() if b.state is VmState.RUNNING and not b.is_hung]
+        return [body for body in self.alive() if body.serves(self.now)]
+
+    def kept(self) -> list[Body]:
+        """VMs that are kept for study."""
+        return [body for body in self.bodies if self.is_kept(body)]
+
+    def is_kept(self, body: Body) -> bool:
+        memory = self.memory.vms.get(body.vm_id)
+        return memory is not None and memory.kept_since is not None
 
     def body(self, vm_id: str) -> Body:
         return next(body for body in self.bodies if body.vm_id == vm_id)
@@ -140,16 +146,32 @@ class World:
         self.token += 1
         self.memory = restarted(self.memory, self.read)
 
+    def lose_zone(self, zone: str) -> None:
+        """Nothing answers in this zone, and nothing can be made there."""
+        self.room.full.add(("", zone))
+        for body in self.bodies:
+            if body.placement.zone == zone:
+                body.is_hung = True
+
+    def regain_zone(self, zone: str) -> None:
+        """What is left in this zone answers again."""
+        self.room.full.discard(("", zone))
+        for body in self.bodies:
+            if body.placement.zone == zone:
+                body.is_hung = False
+
     def heal(self) -> None:
         """All faults cease, and people take their hands away."""
-        self.quota, self.lag, self.boot = 1000, seconds(0), seconds(20)
+        self.room, self.flaws = Room(), {}
+        self.lag, self.boot, self.warmup = seconds(0), seconds(20), seconds(0)
         self.is_blind = self.is_prober_down = self.is_stillborn = False
         self.blind_only, self.is_listing_whole = frozenset(), True
-        self.create_faults, self.terminate_faults, self.crash = [], [], ""
-        self.life = None
-        self.wishes = Wishes(approved_count=self.spec.count)
+        self.create_faults, self.terminate_faults, self.repair_faults = [], [], []
+        self.life, self.crash, self.removal = None, "", None
+        self.spec = replace(self.spec, managed=True)
+        self.wishes = Wishes(approved_count=self.spec.count, resumes=self.wishes.resumes + 1)
         for body in self.bodies:
-            body.is_protected, body.undeletable = False, ""
+            body.is_protected, body.undeletable, body.hangs_from = False, "", None
             if body.state in {VmState.STOPPED, VmState.UNKNOWN, VmState.TRANSITIONING}:
                 body.state, body.shutdown_at = VmState.RUNNING, None
 
@@ -169,7 +191,12 @@ class World:
             probes={body.vm_id: probe for body in shown if (probe := self._probe(body))},
             memory=self.memory,
             wishes=self.wishes,
-            cloud=Cloud(idempotent=self.idempotent, horizon=seconds(0 if self.idempotent else 120)),
+            cloud=Cloud(
+                idempotent=self.idempotent,
+                horizon=seconds(0 if self.idempotent else 120),
+                methods=self.methods,
+            ),
+            removal=self.removal,
         )
 
     def _live(self) -> None:
@@ -179,16 +206,11 @@ class World:
                 self._bear(step)
         self.bodies = [b for b in self.bodies if b.gone_from is None or b.gone_from > self.now]
         for body in self.bodies:
-            if body.state is VmState.PENDING and body.boots_until <= self.now:
-                body.state = VmState.RUNNING
+            body.live(self.now)
 
     def _is_shown(self, body: Body) -> bool:
         known = {*self.memory.vms, *(each.vm_id for each in self.memory.intents)}
         return body.visible_from <= self.now or body.vm_id in known
-
-    def _has_run_out(self, body: Body) -> bool:
-        end = body.shutdown_at
-        return body.state is VmState.STOPPED and end is not None and end <= self.now
 
     def _vm(self, body: Body) -> Vm:
         going = body.shows_going_from is not None and body.shows_going_from <= self.now
@@ -196,6 +218,9 @@ class World:
             vm_id=body.vm_id,
             name=body.vm_id,
             state=VmState.DELETING if going else body.state,
+            image=body.placement.image,
+            flavor=body.placement.flavor,
+            zone=body.placement.zone,
             created=body.born,
             shutdown_at=body.shutdown_at,
             protected=body.is_protected,
@@ -208,29 +233,46 @@ class World:
             return None
         if self.is_prober_down:
             return Probe(Verdict.UNKNOWN, "the prober cannot probe")
-        if body.is_hung or self.is_blind or body.vm_id in self.blind_only:
+        if self.is_blind or body.vm_id in self.blind_only or not body.serves(self.now):
             return Probe(Verdict.UNHEALTHY, "timed out")
-        body.was_healthy = True
         return Probe(Verdict.HEALTHY)
 
+    # What the holder does.
+
     def _go(self, plan: Plan) -> None:
-        memory = sent(plan.memory, plan.creates, now=self.read)
+        before = self.memory
+        self.memory = repairing(
+            doubted(plan.memory, plan.terminations, now=self.read), plan.repairs, now=self.read
+        )
         if self.crash == "before sending":
-            self._die(memory)
+            self._die(sent(self.memory, plan.creates, now=self.read))
             return
-        if plan.creates:
-            self.memory = memory
-        count = plan.memory.accepted_count
-        outcomes = [self._create(step, count or 0) for step in plan.creates]
-        outcomes += [self._terminate(step, count or 0) for step in plan.terminations]
+        count = plan.memory.accepted_count or 0
+        outcomes = self._create_all(plan.creates, count)
+        outcomes += [self._terminate(step, count) for step in plan.terminations]
+        outcomes += [self._repair(step) for step in plan.repairs]
+        outcomes += [Outcome(step=step, fate=Fate.DONE) for step in plan.keeps]
         if self.crash == "before recall":
-            self._die(self.memory)
+            self._die(self.memory if plan.steps else before)
             return
-        self.memory = recall(replace(plan, memory=memory), outcomes, spec=self.spec, now=self.read)
+        known = replace(plan, memory=self.memory)
+        self.memory = recall(known, outcomes, spec=self.spec, now=self.read)
 
     def _die(self, memory: Memory) -> None:
         self.crash, self.memory = "", memory
         self.restart()
+
+    def _create_all(self, steps: Sequence[Create], count: int) -> list[Outcome]:
+        """As the shell does: 1, 2, 4 ... at once, and none after a chunk in which one failed."""
+        outcomes, size = list[Outcome](), 1
+        while steps:
+            chunk, steps, size = steps[:size], steps[size:], size * 2
+            if any(each.fate is not Fate.DONE for each in outcomes):
+                outcomes += [Outcome(step=step, fate=Fate.UNTRIED) for step in chunk]
+                continue
+            self.memory = sent(self.memory, chunk, now=self.read)
+            outcomes += [self._create(step, count) for step in chunk]
+        return outcomes
 
     def _create(self, step: Create, count: int) -> Outcome:
         fault = self.create_faults.pop(0) if self.create_faults else ""
@@ -242,9 +284,9 @@ class World:
         if twin is not None:
             lost = fault in {"answer lost", "late"}
             return Outcome(step=step, fate=Fate.UNKNOWN if lost else Fate.DONE, vm_id=twin.vm_id)
-        if len(self.bodies) + len(self.late) >= self.quota:
-            words = f"quota of {self.quota} VMs is used up"
-            return Outcome(step=step, fate=Fate.FAILED, reason="QUOTA_EXCEEDED", message=words)
+        reason, words = self.room.why_not(step.intent.placement, self._taken())
+        if reason:
+            return Outcome(step=step, fate=Fate.FAILED, reason=reason, message=words)
         is_on_its_way = any(
             other.intent.request_id == step.intent.request_id for _, other in self.late
         )
@@ -261,6 +303,10 @@ class World:
             return Outcome(step=step, fate=Fate.UNKNOWN, message=fault)
         return Outcome(step=step, fate=Fate.DONE, vm_id=self.bodies[-1].vm_id)
 
+    def _taken(self) -> list[Placement]:
+        on_their_way = [step.intent.placement for _, step in self.late]
+        return [*(body.placement for body in self.bodies), *on_their_way]
+
     def _twin(self, request_id: RequestId) -> Body | None:
         if not self.idempotent:
             return None
@@ -270,25 +316,40 @@ class World:
         if self._twin(step.intent.request_id) is not None:
             return
         self.number += 1
-        state = VmState.ERROR if self.is_stillborn else VmState.PENDING
+        runs_from = self.now + self.boot
+        flaw = self.flaws.get(step.intent.spec_hash, Flaw(is_stillborn=self.is_stillborn))
         self.bodies.append(
             Body(
                 vm_id=VmId(f"vm-{self.number}"),
                 request_id=step.intent.request_id,
                 spec_hash=step.intent.spec_hash,
+                placement=step.intent.placement,
                 born=self.now,
-                boots_until=self.now + self.boot,
+                boots_until=runs_from,
+                serves_from=runs_from + self.warmup,
                 visible_from=self.now + self.lag,
-                state=state,
+                state=VmState.ERROR if flaw.is_stillborn else VmState.PENDING,
+                is_hung=flaw.is_mute,
+                hangs_from=None if flaw.fades_after is None else runs_from + flaw.fades_after,
                 shutdown_at=None if self.life is None else self.now + self.life,
             )
         )
+
+    def _repair(self, step: Repair) -> Outcome:
+        fault = self.repair_faults.pop(0) if self.repair_faults else ""
+        if fault in {"THROTTLED", "CONFLICT"}:
+            return Outcome(step=step, fate=Fate.FAILED, reason=fault, message=_NO_REPAIR)
+        if fault != "request lost":
+            self.body(step.vm.vm_id).repair(step.method, self.now)
+        return Outcome(step=step, fate=Fate.UNKNOWN if fault else Fate.DONE, vm_id=step.vm.vm_id)
 
     def _terminate(self, step: Terminate, count: int) -> Outcome:
         fault = self.terminate_faults.pop(0) if self.terminate_faults else ""
         body = self.body(step.vm.vm_id)
         if body.undeletable == "refused" or fault == "refused":
             return Outcome(step=step, fate=Fate.FAILED, reason="CONFLICT", message="cannot delete")
+        if body.is_protected and not step.force:
+            return Outcome(step=step, fate=Fate.FAILED, reason="PROTECTED", message="protected")
         if fault == "request lost":
             return Outcome(step=step, fate=Fate.UNKNOWN, message=fault)
         lived = body in self.staying()
@@ -296,7 +357,7 @@ class World:
         body.asked_at = body.asked_at or self.now
         if body.undeletable != "ignored":
             self._send_away(body, fault)
-        if lived and step.reason is not Reason.OPERATOR:
+        if lived and step.reason not in _BY_PEOPLE:
             few, floor = len(self.staying()), count - self.spec.policy.max_unavailable
             assert few >= floor, f"{few} VMs live, {floor} are the least"
         return Outcome(step=step, fate=Fate.UNKNOWN if fault else Fate.DONE, vm_id=body.vm_id)

@@ -291,6 +291,20 @@ def test_a_wish_takes_the_place_of_the_surplus() -> None:
     assert ended(decide(seen(spec(3), vms("abcd"), wishes=wanted("a")))) == {"a": Reason.OPERATOR}
 
 
+@pytest.mark.parametrize(
+    "by", [{"protections": frozenset({vm_id("b")})}, {}], ids=["a person", "the cloud"]
+)
+def test_a_wish_leaves_a_protected_vm_alone_unless_it_insists(by: dict[str, Any]) -> None:
+    """The protection may be younger than the wish, and the gate knows only of the cloud's own."""
+    present = (vm("a"), vm("b", protected=not by), vm("c"))
+    wish = TerminationWish(vm_id=vm_id("b"))
+    plan = decide(seen(spec(3), present, wishes=Wishes(terminations=(wish,), **by)))
+    assert not plan.terminations
+    assert codes(plan) == {"PROTECTED"}
+    insisting = Wishes(terminations=(replace(wish, force=True),), **by)
+    assert ended(decide(seen(spec(3), present, wishes=insisting))) == {"b": Reason.OPERATOR}
+
+
 def test_a_wish_does_not_wait_for_the_budget() -> None:
     declared = spec(3, max_deletions_per_cycle=0)
     assert len(decide(seen(declared, vms("abc"), wishes=wanted("a", "b"))).terminations) == 2
