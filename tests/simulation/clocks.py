@@ -9,6 +9,8 @@ from .loop import Host
 
 # The date at which every simulation begins.
 BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
+# How long machines have been up by then.
+UPTIME = 100_000.0
 
 
 class HostClock:
@@ -16,12 +18,11 @@ class HostClock:
 
     def __init__(self, host: Host, *, skew: float = 0.0) -> None:
         self._host = host
-        self._started = host.kernel.now
         self.skew = skew
 
     def wall(self) -> datetime:
         """The date and time as this process believes."""
-        return BEGINNING + timedelta(seconds=self._started + self._host.time() + self.skew)
+        return BEGINNING + timedelta(seconds=self._host.time() - UPTIME + self.skew)
 
     def elapsed(self) -> timedelta:
         """Time since the process began, by its own rate."""

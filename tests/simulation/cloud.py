@@ -76,21 +76,39 @@ class Body:
     is_sick: bool = False
     """Its service does not answer."""
     is_foreign: bool = False
+    running_since: float | None = None
+    warm_from: float = 0.0
+    """When its service answers for the first time: a while after the VM runs."""
+    well_since: float | None = None
+    fails_since: float | None = None
+    """Since when probes of it fail, its warming up included."""
+    was_well: bool = False
+    ended_at: float | None = None
+    """When it died without us."""
+    protected_at: float | None = None
+    shown: Vm | None = None
+    """As it was shown last."""
     asked_away_at: float | None = None
     """When its termination was carried out by the cloud."""
     gone_from: float | None = None
     ended_by: str = ""
     """Who or what ended its life: a replica's termination, a fault, a person."""
-    healthy_since: float | None = None
 
     @property
     def is_alive(self) -> bool:
         """Whether it exists and nothing has ended it."""
         return self.state not in DEAD and self.asked_away_at is None and self.gone_from is None
 
+    def died_since(self, moment: float) -> bool:
+        """Whether it has died, by no act of ours, after that moment."""
+        return self.ended_at is not None and self.ended_at > moment
+
 
 class Watch(Protocol):
     """Who is told of mutations, before they happen."""
+
+    def asked(self, caller: Caller | None, preset: str, token: int) -> None:
+        """iaas_service hands a mutation to the cloud."""
 
     def creating(self, order: Order, caller: Caller | None) -> None:
         """A create takes effect, and a VM comes into being."""
@@ -105,6 +123,7 @@ class Temper:
 
     latency: tuple[float, float] = (0.05, 0.8)
     boot: tuple[float, float] = (8.0, 40.0)
+    warming: tuple[float, float] = (0.0, 80.0)
     visible_after: tuple[float, float] = (0.0, 8.0)
     loses_answers: float = 0.0
     """Probability that a mutation is carried out and its answer is not heard."""
@@ -228,11 +247,21 @@ class Truth:
         """A VM dies; nobody of us asked for it."""
         if not body.is_alive:
             return
-        body.state, body.ended_by = state, by
+        body.state, body.ended_by, body.ended_at = state, by, self.kernel.now
         self.trace.add(self.kernel.now, f"! {body.vm_id} of {body.preset} dies: {by}")
         if state is VmState.TERMINATED:
             self.kernel.call_later(self.between((5.0, 60.0)), lambda: self._gone(body))
         self._tell(body)
+
+    def protect(self, body: Body) -> None:
+        """A person protects a VM by its metadata."""
+        body.metadata = {**body.metadata, marker.PROTECTED: "true"}
+        body.protected_at = self.kernel.now
+
+    def unprotect(self, body: Body) -> None:
+        """A person ends the protection."""
+        body.metadata = {k: v for k, v in body.metadata.items() if k != marker.PROTECTED}
+        body.protected_at = None
 
     def _again(self, order: Order, body: Body) -> Body:
         if body.preset != order.marker.preset or body.spec != order.spec:
@@ -267,9 +296,23 @@ class Truth:
         return body
 
     def _booted(self, body: Body, *, stillborn: bool) -> None:
-        if body.state is VmState.PENDING:
-            body.state = VmState.ERROR if stillborn else VmState.RUNNING
-            self._tell(body)
+        if body.state is not VmState.PENDING:
+            return
+        body.state = VmState.ERROR if stillborn else VmState.RUNNING
+        now = body.running_since = self.kernel.now
+        body.warm_from = now + self.between(self.temper.warming)
+        body.fails_since = now
+        self.kernel.call_at(body.warm_from, lambda: self.feel(body))
+        self._tell(body)
+
+    def feel(self, body: Body) -> None:
+        """Note since when its service answers, or does not."""
+        now = self.kernel.now
+        if body.is_sick or now < body.warm_from:
+            body.well_since, body.fails_since = None, body.fails_since or now
+        else:
+            body.well_since, body.fails_since = body.well_since or now, None
+            body.was_well = True
 
     def _gone(self, body: Body) -> None:
         if body.gone_from is None:
@@ -292,7 +335,10 @@ class Truth:
         state = body.state
         if body.asked_away_at is not None and state not in DEAD:
             state = VmState.DELETING
-        return Vm(
+        known = body.shown
+        if known and known.state is state and known.metadata is body.metadata:
+            return known
+        body.shown = Vm(
             vm_id=body.vm_id,
             name=body.name,
             state=state,
@@ -304,6 +350,7 @@ class Truth:
             flavor=body.spec.flavor,
             zone=body.spec.availability_zone,
         )
+        return body.shown
 
     def listed(self) -> Listing:
         """What a listing shows now, and whether it says that it is whole."""
@@ -370,14 +417,19 @@ class SimCloud:
         """Make a VM, sometimes without saying so."""
         if order.spec.image == "none":
             raise BadRequest("there is no image none")
-        caller = CALLER.get()
+        caller, mark = CALLER.get(), order.marker
+        self._ask(caller, mark.preset, mark.fencing_token)
         body = await self._mutated(lambda: self._truth.create(order, caller))
         return self._truth.show(body)
 
     async def terminate(self, vm: Vm) -> bool:
         """Destroy a VM, sometimes without saying so."""
         caller = CALLER.get()
-        return await self._mutated(lambda: self._truth.terminate(vm.vm_id, caller))
+        for mutation in caller.request.terminations if caller else ():
+            if mutation.vm_id == vm.vm_id:
+                self._ask(caller, mutation.preset, mutation.fencing_token)
+        existed: bool = await self._mutated(lambda: self._truth.terminate(vm.vm_id, caller))
+        return existed
 
     async def reboot(self, vm: Vm) -> Vm:
         """Not in this cloud."""
@@ -394,6 +446,10 @@ class SimCloud:
     def watch(self) -> AbstractContextManager[Subscription]:
         """Changes as they happen."""
         return self._feed.subscribe()
+
+    def _ask(self, caller: Caller | None, preset: str, token: int) -> None:
+        if self._truth.watch:
+            self._truth.watch.asked(caller, preset, token)
 
     async def _passed(self) -> None:
         if self._truth.chance(self._truth.temper.refuses):
@@ -446,10 +502,3 @@ def _settle(answer: asyncio.Future[Any], outcome: Any) -> None:
         answer.set_exception(outcome)
     else:
         answer.set_result(outcome)
-
-
-def protected(body: Body) -> None:
-    """A person protects a VM by its metadata."""
-    body.metadata = {**body.metadata, marker.PROTECTED: "true"}
-
-

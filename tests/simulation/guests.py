@@ -72,7 +72,7 @@ class SimCheck:
             return _failed(aim, Reason.REFUSED, silent=False)
         if body is None or not body.is_alive or body.state is not VmState.RUNNING:
             return _failed(aim, Reason.TIMEOUT, silent=True)
-        if body.is_sick:
+        if body.is_sick or self._truth.kernel.now < body.warm_from:
             return _failed(aim, Reason.STATUS, silent=False)
         return Result(aim.target_id, Verdict.HEALTHY, Reason.OK, "200")
 

@@ -14,7 +14,8 @@ import random
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import Context
+from contextlib import suppress
+from contextvars import Context, copy_context
 from typing import Any
 
 Timer = tuple[float, float, int, "Host | None", Any]
@@ -47,25 +48,30 @@ class Kernel:
 
     def run_until(self, end: float) -> None:
         """Let time pass."""
-        turns, moment = 0, self.now
-        while True:
-            if self._ready:
-                self._turn()
-                turns = turns + 1 if moment == self.now else 0
-                moment = self.now
-                if turns > _SPINNING:
-                    raise RuntimeError(f"something spins at {self.now:.3f} s")
-            elif self._timers and self._timers[0][0] <= end:
+        try:
+            while True:
+                self._exhaust()
+                if not self._timers or self._timers[0][0] > end:
+                    self.now = end
+                    return
                 self._advance()
-            else:
-                self.now = end
-                return
+        finally:
+            events._set_running_loop(None)
+
+    def bury(self) -> None:
+        """Let go of what the dead were doing, and of all that was to come."""
+        for task in self.graveyard:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            with suppress(Exception, BaseExceptionGroup):
+                task.get_coro().close()  # type: ignore[union-attr]
+        self.graveyard.clear()
+        self._timers.clear()
 
     def wake(self, host: Host) -> None:
         """Have this host take turns."""
         self._ready.append(host)
 
-    def schedule(self, when: float, host: Host, handle: asyncio.TimerHandle) -> None:
+    def schedule(self, when: float, host: Host, handle: Handle) -> None:
         """A timer of a host, at a moment of the kernel."""
         self._push(when, host, handle)
 
@@ -73,63 +79,106 @@ class Kernel:
         self._number += 1
         heapq.heappush(self._timers, (when, self._random(), self._number, host, what))
 
-    def _turn(self) -> None:
-        ready = self._ready
-        place = int(self._random() * len(ready))
-        host = ready[place]
-        if host.is_idle:
-            host.is_waiting = False
-            ready[place] = ready[-1]
-            ready.pop()
-            return
-        self.steps += 1
-        host.run_one()
+    def _exhaust(self) -> None:
+        """Give turns to random hosts until nobody wants one."""
+        ready, chance, running = self._ready, self._random, None
+        before = self.steps
+        while ready:
+            place = int(chance() * len(ready)) if len(ready) > 1 else 0
+            host = ready[place]
+            if host.is_idle:
+                host.is_waiting = False
+                ready[place] = ready[-1]
+                ready.pop()
+                continue
+            if host is not running:
+                events._set_running_loop(host)
+                running = host
+            self.steps += 1
+            host.queue.popleft().run()
+        if self.steps - before > _SPINNING:
+            raise RuntimeError(f"something spins at {self.now:.3f} s")
 
     def _advance(self) -> None:
         when, _, _, host, what = heapq.heappop(self._timers)
         self.now = max(self.now, when)
         if host is None:
+            events._set_running_loop(None)
             what()
-        elif not what._cancelled:
-            what._scheduled = False
+        elif not what.is_cancelled:
             host.enqueue(what)
+
+
+class Handle:
+    """A call that is due, or will be; asyncio's own, only lighter."""
+
+    __slots__ = ("_args", "_callback", "_context", "_host", "_when", "is_cancelled")
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        host: Host,
+        context: Context | None,
+        when: float = 0.0,
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._host = host
+        self._context = context or copy_context()
+        self._when = when
+        self.is_cancelled = False
+
+    def run(self) -> None:
+        """Make the call."""
+        if self.is_cancelled:
+            return
+        try:
+            self._context.run(self._callback, *self._args)
+        except Exception as e:  # noqa: BLE001  as asyncio: a callback that fails stops no loop
+            self._host.call_exception_handler({"message": f"{self._callback}", "exception": e})
+
+    def cancel(self) -> None:
+        """Never make it."""
+        self.is_cancelled = True
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self.is_cancelled
+
+    def when(self) -> float:
+        """The moment, by its host's clock."""
+        return self._when
 
 
 class Host(asyncio.AbstractEventLoop):
     """The event loop of one simulated process, on its own clock."""
 
-    def __init__(self, kernel: Kernel, name: str, *, rate: float = 1.0) -> None:
+    def __init__(
+        self, kernel: Kernel, name: str, *, rate: float = 1.0, booted: float = 0.0
+    ) -> None:
+        """`booted` is when its machine was: processes of one machine share its boot clock."""
         self.kernel = kernel
         self.name = name
         self.rate = rate
         self.is_dead = False
         self.is_paused = False
         self.is_waiting = False
-        self._born = kernel.now
-        self._queue: deque[asyncio.Handle] = deque()
+        self._booted = booted
+        self.queue: deque[Handle] = deque()
 
     # What the kernel asks
 
     @property
     def is_idle(self) -> bool:
         """Whether it has nothing to do, or must not."""
-        return self.is_paused or self.is_dead or not self._queue
+        return self.is_paused or self.is_dead or not self.queue
 
-    def run_one(self) -> None:
-        """Run the next handle, in the order of asyncio."""
-        handle = self._queue.popleft()
-        if not handle._cancelled:
-            events._set_running_loop(self)
-            try:
-                handle._run()
-            finally:
-                events._set_running_loop(None)
-
-    def enqueue(self, handle: asyncio.Handle) -> None:
+    def enqueue(self, handle: Handle) -> None:
         """Let it run soon."""
         if self.is_dead:
             return
-        self._queue.append(handle)
+        self.queue.append(handle)
         if not self.is_waiting and not self.is_paused:
             self.is_waiting = True
             self.kernel.wake(self)
@@ -143,26 +192,26 @@ class Host(asyncio.AbstractEventLoop):
     def resume(self) -> None:
         """Go on with all that became due meanwhile."""
         self.is_paused = False
-        if self._queue and not self.is_waiting and not self.is_dead:
+        if self.queue and not self.is_waiting and not self.is_dead:
             self.is_waiting = True
             self.kernel.wake(self)
 
     def kill(self) -> None:
         """End at once, as by SIGKILL: no finally runs, no farewell gets out."""
         self.is_dead = True
-        self._queue.clear()
+        self.queue.clear()
         self.kernel.graveyard.extend(asyncio.all_tasks(self))
 
     # What asyncio asks
 
     def time(self) -> float:
-        """Seconds since this process was started, by its own clock."""
-        return (self.kernel.now - self._born) * self.rate
+        """Seconds since its machine was booted, by its own clock."""
+        return (self.kernel.now - self._booted) * self.rate
 
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+    ) -> Any:
+        handle = Handle(callback, args, self, context)
         self.enqueue(handle)
         return handle
 
@@ -174,7 +223,7 @@ class Host(asyncio.AbstractEventLoop):
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
-    ) -> asyncio.TimerHandle:
+    ) -> Any:
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(
@@ -183,14 +232,11 @@ class Host(asyncio.AbstractEventLoop):
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+    ) -> Any:
+        handle = Handle(callback, args, self, context, when)
         if not self.is_dead:
-            self.kernel.schedule(self._born + when / self.rate, self, handle)
+            self.kernel.schedule(self._booted + when / self.rate, self, handle)
         return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """The kernel skips it when its time comes."""
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)

@@ -37,10 +37,15 @@ _REFUSED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0
 class Caller:
     """Who made the call that is being served, and with which request."""
 
-    process: str
+    host: Host
     method: str
     raw: bytes
     parse: Callable[[bytes], Any]
+
+    @property
+    def process(self) -> str:
+        """Its name."""
+        return self.host.name
 
     @cached_property
     def request(self) -> Any:
@@ -226,7 +231,7 @@ class UnaryCall:
             return
         net.trace.mark(net.kernel.now, f"{self._client.name} {self._path}")
         self._serving = server.serve(
-            self._client.name, self._path, self._raw, self._left, self._back
+            self._client, self._path, self._raw, self._left, self._back
         )
 
     def _back(self, answer: bytes | grpc.aio.AioRpcError) -> None:
@@ -307,9 +312,9 @@ class StreamCall:
             return
         net.trace.mark(net.kernel.now, f"{self._client.name} {self._path}")
         self._serving = server.serve(
-            self._client.name, self._path, self._raw, self._timeout, self._end, write=self._write
+            self._client, self._path, self._raw, self._timeout, self._end, write=self._write
         )
-        server.streams.add(self)
+        server.streams[self] = None
 
     def _write(self, message: bytes) -> None:
         net = self._network
@@ -363,7 +368,9 @@ class Server:
 
     def __init__(self, network: Network, host: Host, interceptors: Sequence[Any]) -> None:
         self.host = host
-        self.streams: set[StreamCall] = set()
+        # In the order of their coming: a set would have another one in every run.
+        self.streams: dict[StreamCall, None] = {}
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._network = network
         self._interceptors = list(interceptors)
         self._handlers: dict[str, Any] = {}
@@ -398,7 +405,7 @@ class Server:
 
     def serve(
         self,
-        client: str,
+        client: Host,
         path: str,
         raw: bytes,
         left: float | None,
@@ -407,12 +414,12 @@ class Server:
         write: Callable[[bytes], None] | None = None,
     ) -> Serving:
         """Run the handler in the process of this server."""
-        serving = Serving(self.host, client, left, write)
+        serving = Serving(self.host, client.name, left, write)
         self.host.call_soon(self._begin, serving, client, path, raw, back, context=Variables())
         return serving
 
     def _begin(
-        self, serving: Serving, client: str, path: str, raw: bytes, back: Callable[[Any], None]
+        self, serving: Serving, client: Host, path: str, raw: bytes, back: Callable[[Any], None]
     ) -> None:
         handler = self._wrapped.get(path)
         if handler is None:
@@ -423,7 +430,16 @@ class Server:
         CALLER.set(caller)
         for watch in self._network.watchers:
             watch(caller)
-        serving.begin(self._handle(serving, handler, raw, back))
+        task = serving.begin(self._handle(serving, handler, raw, back))
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
+
+    async def cancel_all(self) -> None:
+        """End whatever is still being served."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _handle(
         self, serving: Serving, handler: Any, raw: bytes, back: Callable[[Any], None]
@@ -464,7 +480,7 @@ class Serving:
         self._is_cancelled = False
         self.serialize: Callable[[Any], bytes] = bytes
 
-    def begin(self, work: Any) -> None:
+    def begin(self, work: Any) -> asyncio.Task[None]:
         """Run it, to its deadline at most."""
         self._task = self._host.create_task(work)
         if self._ends is not None:
@@ -472,6 +488,7 @@ class Serving:
             self._task.add_done_callback(self._calm)
         if self._is_cancelled:
             self._task.cancel()
+        return self._task
 
     def cancel(self) -> None:
         """The client has gone."""

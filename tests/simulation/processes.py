@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -48,17 +48,20 @@ from vmshepherd_kit.config_file import Suite
 from vmshepherd_kit.deadlines import DeadlineInterceptor
 from vmshepherd_kit.status import ErrorsInterceptor
 
-from .clocks import HostClock
+from .clocks import UPTIME, HostClock
 from .cloud import SimCloud, Truth
 from .guests import Sight, SimCheck, SimControl
+from .ledger import Ledger, Witnessed
 from .loop import Host, Kernel
 from .network import Channel, Network, Server
 from .source import Repository, SimSource
 
 SUITE_ID = "suite"
 PROVIDER = "sim"
-LOOK_EVERY = timedelta(seconds=15)
-LOOK_SOON = timedelta(seconds=3)
+# How long the calls under way may take when a server is stopped.
+GRACE = 5.0
+LOOK_EVERY = timedelta(seconds=30)
+LOOK_SOON = timedelta(seconds=5)
 
 
 @dataclass
@@ -110,6 +113,11 @@ class Process:
         self._main: asyncio.Task[None] | None = None
 
     @property
+    def is_paused(self) -> bool:
+        """Whether it stands still."""
+        return self.life is not None and self.life.host.is_paused
+
+    @property
     def is_up(self) -> bool:
         """Whether it lives, paused or not."""
         return self.life is not None
@@ -119,7 +127,7 @@ class Process:
         if self.life:
             return
         self._lives += 1
-        host = Host(self._kernel, self.name, rate=self._rate)
+        host = Host(self._kernel, self.name, rate=self._rate, booted=-UPTIME)
         self.life = Life(
             host=host,
             clock=HostClock(host, skew=self.skew),
@@ -167,19 +175,25 @@ class Process:
 
     async def _run(self, life: Life) -> None:
         async with self._body(life) as serves:
-            interceptors = [
-                ErrorsInterceptor(life.chance),
-                DeadlineInterceptor(),
-                Admission(AdmissionLimits()),
-            ]
+            admission = Admission(AdmissionLimits())
+            interceptors = [ErrorsInterceptor(life.chance), DeadlineInterceptor(), admission]
             server = Server(self._network, life.host, interceptors)
             serves.add(serves.servicer, server)
             await server.wrap()
             self._network.servers[self.name] = server
             try:
                 await asyncio.Event().wait()
-            finally:
-                self._hang_up(server)
+            except asyncio.CancelledError:
+                await self._drain(server, admission)
+                raise
+
+    async def _drain(self, server: Server, admission: Admission) -> None:
+        """End as a real server does: no more calls, those under way may end for a while."""
+        admission.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(admission.settled(), GRACE)
+        self._hang_up(server)
+        await server.cancel_all()
 
     def _ended(self, life: Life, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (bug := task.exception()):
@@ -255,13 +269,14 @@ def presets(repository: Repository, folder: Path) -> Body:
     return body
 
 
-def runtime(open_store: Callable[[HostClock], Any]) -> Body:
+def runtime(open_store: Callable[[HostClock], Any], ledger: Ledger) -> Body:
     """runtime_service over a store that outlives it."""
 
     @asynccontextmanager
     async def body(life: Life) -> AsyncIterator[Serves]:
         store: RuntimeStore = await open_store(life.clock)
-        servicer = RuntimeServicer(store, clock=life.clock, chance=life.chance)
+        witnessed: Any = Witnessed(store, ledger)
+        servicer = RuntimeServicer(witnessed, clock=life.clock, chance=life.chance)
         yield Serves(add_RuntimeServiceServicer_to_server, servicer)
 
     return body

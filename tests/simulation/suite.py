@@ -6,11 +6,9 @@ Brings the parts together and lets time pass; what goes wrong is `faults`, what 
 
 from __future__ import annotations
 
-import gc
 import random
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,9 +17,10 @@ from typing import Any
 from iaas_service.gates import Limits
 
 from . import processes
-from .clocks import HostClock
+from .clocks import UPTIME, HostClock
 from .cloud import Truth
 from .guests import Sight
+from .ledger import Ledger
 from .loop import Host, Kernel
 from .network import Network
 from .processes import Process, Replica
@@ -77,6 +76,9 @@ class World:
         )
         self.sight = Sight()
         self.repository = Repository()
+        self.ledger = Ledger(self.kernel)
+        self.removed: set[str] = set()
+        self.lost_writes_at = -1e9
         self.memory: SharedMemory | None = None
         self._folder = folder
         self.runtimes = self._runtimes()
@@ -106,17 +108,17 @@ class World:
         if self.shape.durable:
             database = SqliteFile(self._folder)
             return [
-                self._service("runtime-1", processes.runtime(database.open), database.drop)
+                self._service("runtime-1", processes.runtime(database.open, self.ledger), database.drop)
             ]
         # A database on a machine of its own, which outlives every process of the suite.
-        clock = HostClock(Host(self.kernel, "database"))
+        clock = HostClock(Host(self.kernel, "database", booted=-UPTIME))
         memory = self.memory = SharedMemory(clock)
 
         async def connect(_: HostClock) -> Any:
             return OverConnection(memory)
 
         return [
-            self._service(f"runtime-{number + 1}", processes.runtime(connect))
+            self._service(f"runtime-{number + 1}", processes.runtime(connect, self.ledger))
             for number in range(self.shape.runtimes)
         ]
 
@@ -154,21 +156,7 @@ def world(shape: Shape) -> Iterator[World]:
         finally:
             for process in made.processes:
                 process.kill()
-            bury(made.kernel)
-
-
-def bury(kernel: Kernel) -> None:
-    """Let go of what the dead were doing; their last complaints are heard by nobody."""
-    former, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    try:
-        for task in kernel.graveyard:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            with suppress(Exception, BaseExceptionGroup):
-                task.get_coro().close()  # type: ignore[union-attr]
-        kernel.graveyard.clear()
-        gc.collect()
-    finally:
-        sys.unraisablehook = former
+            made.kernel.bury()
 
 
 def _fast() -> str | None:

@@ -1,0 +1,258 @@
+"""What must always hold, judged from outside with the whole truth in hand.
+
+Called by the cloud before each mutation takes effect, by the network at each delivery, and every
+few seconds. A violation names the invariant of DESIGN's section 7 that was broken; nothing here
+changes the world.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from iaas_service.domain import Order, VmState
+from vmshepherd.iaas.v1 import iaas_service_pb2
+
+from .cloud import Body
+from .ledger import ECHO
+from .network import Caller
+from .suite import World
+
+MAX_SURGE = MAX_UNAVAILABLE = 1
+GRACE = 120.0
+# What the clocks of two machines may differ by within a minute or two.
+TOLERANCE = 0.95
+BREAKER_COUNT, BREAKER_PERCENT = 3, 34
+# A preset that is told to be steady and is not: after this it is a lie.
+LIE_AFTER = 300.0
+_REASONS = {value: name[16:] for name, value in iaas_service_pb2.MutationReason.items()}
+_HEALTH = {"UNHEALTHY", "BOOT_TIMEOUT"}
+_PEOPLE = {"person"}
+
+
+@dataclass(frozen=True)
+class Violation:
+    """What was broken, when, and how."""
+
+    invariant: str
+    at: float
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant} at {self.at:.3f} s: {self.message}"
+
+
+class Judge:
+    """Watches one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._truth = world.truth
+        self._ledger = world.ledger
+        self.violations: list[Violation] = []
+        # The newest token of a preset that the present iaas_service was shown, and since when.
+        self._newest: dict[str, tuple[int, float]] = {}
+        self._iaas: object = None
+        self._actors: dict[tuple[str, int], object] = {}
+        self._untrue_since: dict[str, float] = {}
+        self._short_since: dict[str, float] = {}
+        self._mutations_when_quiet = 0
+        world.truth.watch = self
+        world.network.watchers.append(self.delivered)
+
+    # At each delivery
+
+    def delivered(self, caller: Caller) -> None:
+        """A request reaches its handler."""
+        life = self._world.iaas.life
+        if life is not self._iaas:
+            # Its memory of tokens is in its process: a new life learns from VMs and callers.
+            self._iaas, self._newest = life, {}
+        if caller.method == "ListVms":
+            self._shown((held.preset, held.fencing_token) for held in caller.request.held)
+        elif caller.method == "CreateVms":
+            self._shown((each.preset, each.fencing_token) for each in caller.request.creates)
+            for each in caller.request.creates:
+                self._ledger.sent[each.preset] = self._world.kernel.now
+        elif caller.method == "TerminateVms":
+            self._shown((each.preset, each.fencing_token) for each in caller.request.terminations)
+
+    def _shown(self, tokens: Any) -> None:
+        for preset, token in tokens:
+            if token > self._newest.get(preset, (0, 0.0))[0]:
+                self._newest[preset] = (token, self._world.kernel.now)
+
+    # At each mutation
+
+    def asked(self, caller: Caller | None, preset: str, token: int) -> None:
+        """iaas_service hands a mutation to the cloud."""
+        newest, since = self._newest.get(preset, (0, 0.0))
+        if token < newest and since < self._world.kernel.now:
+            self._broken("I1", f"{preset}: token {token} acts though {newest} was shown before")
+        if caller is None or caller.process in _PEOPLE:
+            return
+        actor = self._actors.setdefault((preset, token), caller.host)
+        if actor is not caller.host:
+            self._broken("I1", f"{preset}: two replicas act under token {token}")
+
+    def creating(self, order: Order, caller: Caller | None) -> None:
+        """A VM comes into being."""
+        preset, request_id = order.marker.preset, order.marker.request_id
+        living = self._truth.living(preset)
+        if any(body.request_id == request_id for body in living):
+            self._broken("I3", f"{preset}: a second VM lives under request {request_id[:8]}")
+        limit = self._ledger.most(preset) + MAX_SURGE
+        if len(living) + 1 > limit and not self._ledger.is_excused(preset):
+            self._broken("I2", f"{preset}: {len(living) + 1} VMs live, {limit} are the most")
+
+    def terminating(self, body: Body, caller: Caller | None) -> None:
+        """A VM is destroyed by us."""
+        if body.is_foreign or not body.preset:
+            self._broken("I4", f"{body.vm_id} ({body.name}) is not ours and is destroyed")
+            return
+        reason, preset = self._reason(body, caller), self._preset(body, caller)
+        if preset != body.preset:
+            self._broken("I4", f"{body.vm_id} of {body.preset} is destroyed as one of {preset}")
+        if body.vm_id not in self._ledger.announced and not self._is_person(caller):
+            self._broken("I5", f"{body.vm_id} of {preset} is destroyed, and no event said why")
+        if reason == "OPERATOR" or not body.is_alive:
+            return
+        if body.metadata.get("vmshepherd_protected") and self._is_old_news(body):
+            self._broken("I4", f"{body.vm_id} of {preset} is protected and destroyed: {reason}")
+        if reason in _HEALTH:
+            self._for_health(body, reason)
+        else:
+            self._floor(body, reason)
+
+    def _for_health(self, body: Body, reason: str) -> None:
+        now = self._world.kernel.now
+        if body.well_since is not None and now - body.well_since > ECHO:
+            self._broken("I4", f"{body.vm_id} of {body.preset} is well and destroyed: {reason}")
+        if reason != "UNHEALTHY":
+            return
+        was_well = body.was_well
+        if not was_well and body.running_since is not None:
+            if now - body.running_since < GRACE * TOLERANCE:
+                self._broken("I4", f"{body.vm_id} of {body.preset} is destroyed in its grace")
+        self._breaker(body)
+        self._replaced_first(body)
+
+    def _breaker(self, body: Body) -> None:
+        """I6: with so many failing for so long, nobody may be destroyed for health."""
+        running = [b for b in self._truth.living(body.preset) if b.state is VmState.RUNNING]
+        since = self._world.kernel.now - ECHO
+        failing = [b for b in running if b.fails_since is not None and b.fails_since < since]
+        share = 100 * len(failing) >= BREAKER_PERCENT * len(running)
+        if len(failing) >= BREAKER_COUNT and share:
+            many = f"{len(failing)} of {len(running)}"
+            self._broken("I6", f"{body.vm_id} of {body.preset} is destroyed while {many} fail")
+
+    def _replaced_first(self, body: Body) -> None:
+        """I2: a VM that fails its check stays until its replacement is there."""
+        self._floor(body, "UNHEALTHY")
+
+    def _floor(self, body: Body, reason: str) -> None:
+        """I2: of VMs that nobody but us has ended, so many stay."""
+        preset, now = body.preset, self._world.kernel.now
+        stay = len(self._truth.living(preset)) - 1
+        hidden = sum(1 for b in self._truth.bodies.values() if b.preset == preset and b.died_since(now - ECHO))
+        least = min(self._ledger.least(preset), self._ledger.count(preset)) - MAX_UNAVAILABLE
+        if stay + hidden < least:
+            self._broken(
+                "I2", f"{preset}: {body.vm_id} is destroyed ({reason}), {stay} stay, {least} are the least"
+            )
+
+    def _reason(self, body: Body, caller: Caller | None) -> str:
+        mutation = self._mutation(body, caller)
+        return _REASONS.get(mutation.reason, "") if mutation else ""
+
+    def _preset(self, body: Body, caller: Caller | None) -> str:
+        mutation = self._mutation(body, caller)
+        return mutation.preset if mutation else ""
+
+    def _mutation(self, body: Body, caller: Caller | None) -> Any:
+        if caller is None:
+            return None
+        found = (m for m in caller.request.terminations if m.vm_id == body.vm_id)
+        return next(found, None)
+
+    def _is_person(self, caller: Caller | None) -> bool:
+        return caller is not None and caller.process in _PEOPLE
+
+    def _is_old_news(self, body: Body) -> bool:
+        at = body.protected_at
+        return at is not None and self._world.kernel.now - at > ECHO
+
+    # Every few seconds
+
+    def look(self) -> None:
+        """What can be seen of the replicas from outside."""
+        for error in self._world.kernel.errors:
+            self._broken("BUG", error)
+        self._world.kernel.errors.clear()
+        self._one_holder()
+        self._truthful()
+
+    def _one_holder(self) -> None:
+        """I1: of the replicas that believe in their lock, at most one a preset."""
+        holders: dict[str, list[str]] = {}
+        for replica in self._world.replicas:
+            parts = replica.parts
+            if not replica.is_up or parts is None:
+                continue
+            authority = parts.cycles.authority
+            if not authority.session_id or authority._until <= authority._clock.elapsed():
+                continue
+            for preset in authority.tokens():
+                holders.setdefault(preset, []).append(replica.name)
+        for preset, names in holders.items():
+            if len(names) > 1 and self._world.kernel.now > self._world.lost_writes_at + ECHO:
+                self._broken("I1", f"{preset} is held by {' and '.join(names)}")
+
+    def _truthful(self) -> None:
+        """I7: who does less than is declared says why."""
+        now = self._world.kernel.now
+        for replica in self._world.replicas:
+            parts = replica.parts
+            if not replica.is_up or parts is None or replica.is_paused:
+                continue
+            for preset in parts.cycles.presets.names():
+                shown = parts.cycles.board.get(preset)
+                key = f"{replica.name} {preset}"
+                if shown is None or not self._is_lie(preset, shown):
+                    self._untrue_since.pop(key, None)
+                elif now - self._untrue_since.setdefault(key, now) > LIE_AFTER:
+                    self._broken("I7", f"{key} is {shown.phase.name}, and nobody says why not more")
+
+    def _is_lie(self, preset: str, shown: Any) -> bool:
+        phase = shown.phase.name
+        if preset not in self._ledger.counts or phase in {"ELSEWHERE", "REMOVED", "UNMANAGED"}:
+            return False
+        if phase in {"PAUSED", "BLOCKED"}:
+            return not shown.conditions and shown.pause is None
+        if phase == "STEADY":
+            return len(self._truth.living(preset)) != self._ledger.count(preset)
+        return False
+
+    # At the end
+
+    def converged(self) -> list[str]:
+        """What is not as declared, long after the last fault."""
+        wrong = []
+        for preset, _ in self._ledger.counts.items():
+            count = self._ledger.count(preset)
+            living, serving = self._truth.living(preset), self._truth.serving(preset)
+            if preset in self._world.removed:
+                continue
+            if len(living) != count or len(serving) != count:
+                wrong.append(f"{preset}: {len(serving)} serve, {len(living)} live, {count} declared")
+        return wrong
+
+    def failed(self, invariant: str, message: str) -> None:
+        """Note what the run itself found."""
+        self._broken(invariant, message)
+
+    def _broken(self, invariant: str, message: str) -> None:
+        violation = Violation(invariant, self._world.kernel.now, message)
+        self._world.trace.add(self._world.kernel.now, f"VIOLATION {invariant}: {message}")
+        self.violations.append(violation)

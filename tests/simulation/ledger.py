@@ -1,0 +1,87 @@
+"""What was declared, granted and recorded, as an outside witness wrote it down.
+
+The invariants judge by it. A store is wrapped on its way into a runtime service, so that grants and
+events are known with the moment at which they were answered.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runtime_service.domain import Event
+
+from .loop import Kernel
+
+# How long a decision made of what was declared may still take effect: a request that travels for
+# 90 s, then the cloud's own lateness.
+ECHO = 200.0
+FOR_EVER = 1e12
+
+
+@dataclass
+class Ledger:
+    """The witness's book."""
+
+    kernel: Kernel
+    counts: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    announced: set[str] = field(default_factory=set)
+    """VMs whose end was recorded with its reason and evidence."""
+    excused: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Presets whose records were lost by a store that failed over, and until when that counts."""
+    sent: dict[str, float] = field(default_factory=dict)
+    """When the last create of a preset reached iaas_service."""
+
+    def declare(self, preset: str, count: int) -> None:
+        """A count is asked for, and nothing holds it back."""
+        self.counts.setdefault(preset, []).append((self.kernel.now, count))
+
+    def count(self, preset: str) -> int:
+        """The count that is asked for now."""
+        return self.counts[preset][-1][1]
+
+    def most(self, preset: str) -> int:
+        """The largest count that may still be acted upon."""
+        return max(self._recent(preset), default=0)
+
+    def least(self, preset: str) -> int:
+        """The smallest count that may still be acted upon."""
+        return min(self._recent(preset), default=0)
+
+    def excuse_lost_intents(self) -> None:
+        """The store lost writes: creates sent a while ago may be forgotten by everybody."""
+        now = self.kernel.now
+        for preset, at in self.sent.items():
+            if now - at < ECHO:
+                self.excused[preset] = now + ECHO
+
+    def is_excused(self, preset: str) -> bool:
+        """Whether a VM too many is the lost store's fault."""
+        return self.kernel.now < self.excused[preset]
+
+    def _recent(self, preset: str) -> list[int]:
+        told = self.counts.get(preset, [])
+        since = self.kernel.now - ECHO
+        ends = [*(at for at, _ in told[1:]), FOR_EVER]
+        return [count for (_, count), end in zip(told, ends, strict=True) if end >= since]
+
+
+class Witnessed:
+    """A store as a runtime service has it, with the witness looking on."""
+
+    def __init__(self, store: Any, ledger: Ledger) -> None:
+        self._store = store
+        self._ledger = ledger
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def append_events(self, events: Sequence[Event]) -> list[int]:
+        """See the port."""
+        sequences: list[int] = await self._store.append_events(events)
+        for event in events:
+            if event.kind == "VM_TERMINATING" and event.reason and event.message:
+                self._ledger.announced.add(event.vm_id)
+        return sequences

@@ -1,0 +1,106 @@
+"""People at the admin API, and what they write into presets: operators, honest and clumsy.
+
+They call through the same network as everybody else, and shrug when it fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from vmshepherd.iaas.v1 import iaas_service_pb2 as iaas
+from vmshepherd.iaas.v1.iaas_service_pb2_grpc import IaasServiceStub
+from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
+from vmshepherd.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
+from vmshepherd_kit import dial
+from vmshepherd_kit.errors import ShepherdError
+from vmshepherd_kit.stamps import to_timestamp
+
+from .clocks import UPTIME
+from .cloud import Body
+from .loop import Host
+from .network import Channel
+from .suite import World
+
+IMAGE = "good-1"
+
+
+class People:
+    """One operator with a terminal, and the files of all presets."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._host = Host(world.kernel, "person", booted=-UPTIME)
+        self._keys: dict[str, dict[str, Any]] = {}
+
+    # Presets
+
+    def declare(self, preset: str, count: int, **keys: Any) -> None:
+        """Write a preset for the first time."""
+        self._keys[preset] = {
+            "count": count,
+            "image": IMAGE,
+            "flavor": "small",
+            "healthcheck": {"driver": "sim"},
+            **keys,
+        }
+        self._world.ledger.declare(preset, count)
+        self.save(preset)
+
+    def edit(self, preset: str, *, is_held_back: bool = False, **keys: Any) -> None:
+        """Change some keys; a count that the spec guard holds back is not what is asked for."""
+        self._keys[preset] |= keys
+        if "count" in keys and not is_held_back:
+            self._world.ledger.declare(preset, int(keys["count"]))
+        self.save(preset)
+
+    def keys(self, preset: str) -> Mapping[str, Any]:
+        """What the file says."""
+        return self._keys[preset]
+
+    def save(self, preset: str) -> None:
+        """Put the file as it should be."""
+        self._world.removed.discard(preset)
+        self._world.repository.write(preset, self._keys[preset])
+
+    def break_file(self, preset: str) -> None:
+        """Save a file that is none."""
+        self._world.repository.put(preset, "count: [1\n: oops")
+
+    def remove(self, preset: str) -> None:
+        """Take the file away."""
+        self._world.removed.add(preset)
+        self._world.repository.remove(preset)
+
+    # The admin API
+
+    def ask(self, replica: str, method: str, **fields: Any) -> None:
+        """Call one replica, and take whatever comes."""
+        request = getattr(api, f"{method}Request")(**fields)
+        stub = OrchestratorServiceStub(self._channel(replica))
+        self._go(getattr(stub, method), request)
+
+    def terminate_at_iaas(self, body: Body, preset: str, token: int) -> None:
+        """Somebody calls iaas_service himself, with a VM that is not the preset's."""
+        created = self._world.truth.show(body).create_time
+        mutation = iaas.VmMutation(
+            vm_id=body.vm_id,
+            preset=preset,
+            fencing_token=token,
+            create_time=to_timestamp(created),
+            reason=iaas.MUTATION_REASON_SURPLUS,
+            evidence="somebody believes so",
+        )
+        request = iaas.TerminateVmsRequest(provider="sim", terminations=[mutation])
+        self._go(IaasServiceStub(self._channel("iaas")).TerminateVms, request)
+
+    def _channel(self, address: str) -> Any:
+        return Channel(self._world.network, self._host, address)
+
+    def _go(self, method: Any, request: Any) -> None:
+        async def go() -> None:
+            with suppress(ShepherdError):
+                await dial.ask(method, request)
+
+        self._host.call_soon(lambda: self._host.create_task(go()))
