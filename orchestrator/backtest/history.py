@@ -7,6 +7,7 @@ warning: a back-test must not look surer than its timeline is.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -249,7 +250,7 @@ class _Scribe:
             by=Doer.CLOUD if stood else by,
             state=state,
             verdict=(_verdict_of(event) or Verdict.UNKNOWN) if stood else Verdict.UNKNOWN,
-            created=self._born(event.vm_id, at if at < 0 or not stood else _LONG_AGO),
+            created=self._born(event, at if at < 0 or not stood else _LONG_AGO),
         )
         self.lives[event.vm_id] = Life(_described(begins, event.evidence))
 
@@ -258,8 +259,12 @@ class _Scribe:
         before = sum(life.begins.vm_id.partition("~")[0] == vm_id for life in self.over)
         return VmId(f"{vm_id}~{before + 1}" if before else vm_id)
 
-    def _born(self, vm_id: str, otherwise: float) -> float:
-        created = next((vm.created for vm in self.now.vms if vm.vm_id == vm_id), None)
+    def _born(self, event: Told, otherwise: float) -> float:
+        """When the cloud made a VM, as an event tells it or as it stands at the end."""
+        with contextlib.suppress(ValueError, TypeError):
+            return self._at(datetime.fromisoformat(event.evidence.get("created", "")))
+        ages = (vm.created for vm in self.now.vms if vm.vm_id == event.vm_id)
+        created = next(ages, None)
         return otherwise if created is None else self._at(created)
 
     def _befalls(self, event: Told, life: Life, at: float) -> None:
@@ -273,11 +278,24 @@ class _Scribe:
                 if event.reason == Reason.OPERATOR.name and at > 0 and not _is_made(life):
                     wish = Asked(at=at, action=Action.TERMINATE, vm_id=vm_id, reason="as recorded")
                     self.records.append(wish)
+            case "VM_PROTECTED" | "VM_UNPROTECTED":
+                self._protected(life, at, is_on=event.kind == "VM_PROTECTED")
+            case "VM_KEPT":
+                life.is_sent_away = True
+            case "VM_REBOOTED" | "VM_REBUILT":
+                self.warn("VMs were repaired by the holder: they recover in a replay all the same")
             case "TERMINATE_FAILED":
                 life.is_sent_away = False
             case "VM_GONE":
                 life.end(at)
                 self.over.append(self.lives.pop(event.vm_id))
+
+    def _protected(self, life: Life, at: float, *, is_on: bool) -> None:
+        if at <= 0:
+            life.begins = replace(life.begins, protected=is_on)
+            return
+        action = Action.PROTECT if is_on else Action.UNPROTECT
+        self.records.append(Asked(at=at, action=action, vm_id=life.begins.vm_id))
 
     def _add_unheard(self) -> None:
         """VMs that stand at the end, and of which no event tells."""
@@ -285,8 +303,8 @@ class _Scribe:
             if vm.vm_id in self.lives:
                 continue
             self.warn("VMs stand of which no event tells: taken to have served all the time")
-            at = self._born(vm.vm_id, _LONG_AGO)
-            begins = Appears(at=0.0, vm_id=VmId(vm.vm_id), created=min(at, -1.0))
+            created = _LONG_AGO if vm.created is None else min(self._at(vm.created), -1.0)
+            begins = Appears(at=0.0, vm_id=VmId(vm.vm_id), created=created)
             facts = {"image": vm.image, "flavor": vm.flavor, "zone": vm.zone}
             self.lives[vm.vm_id] = Life(_described(begins, facts))
 

@@ -51,8 +51,8 @@ class Life:
             self.records.append(replace(change, by=doer))
 
     def judge(self, change: VerdictChange) -> None:
-        """A probe says something else of it."""
-        if change.verdict is self._verdict():
+        """A probe says something else of it; of one that was sent away it says nothing."""
+        if self.is_sent_away or change.verdict is self._verdict():
             return
         if change.at <= 0 and change.verdict is not None:
             self.begins = replace(self.begins, verdict=change.verdict)
