@@ -84,10 +84,12 @@ def is_stillborn(judged: Judged, seen: Observation) -> bool:
 
 def failed_early(judged: Judged, seen: Observation) -> bool:
     """Whether a VM of the present spec failed before it proved itself, whatever it did until then.
-    One that was repaired in its place was born long ago.
+    One that was repaired in its place was born long ago, and one that we sent away did not fail.
     """
     memory = judged.memory
-    if memory.was_proved or memory.repaired_at or judged.vm.spec_hash != seen.spec.spec_hash:
+    if memory.was_proved or memory.repaired_at or memory.terminating_since:
+        return False
+    if judged.vm.spec_hash != seen.spec.spec_hash:
         return False
     return judged.status in _FAILED or is_overdue(judged, seen.spec.policy, seen.now)
 

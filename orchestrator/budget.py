@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from .model import Deletion, Memory, Observation, Policy, Refusal, Terminate
-from .patience import trials
+from .ranking import trials
 from .stock import Stock
 
 

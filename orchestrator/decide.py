@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from . import breaker, budget, guard, health, rollout, skew, suspension
 from .backoff import boot_failures, counted, early_failure, settle
 from .make import make
-from .model import Judged, Memory, Observation, Plan, Refusal, Removal, VmId, VmMemory
+from .model import Judged, Memory, Observation, Plan, Refusal, Removal, VmId, VmMemory, VmStatus
 from .remove import remove, wished
 from .repair import repair
 from .stock import Stock, count_alive, group, take_stock
@@ -61,6 +61,7 @@ def _keep(stock: Stock, found: _Judgement, held_back: tuple[Refusal, ...]) -> Pl
     repairs, repair_notes = repair(stock)
     creates, create_notes = make(stock)
     removals, removal_notes = remove(stock)
+    standing = group(stock)
     fresh = [step.intent for step in creates if step.intent not in stock.open_intents]
     steps = (*creates, *repairs, *removals)
     return Plan(
@@ -68,7 +69,7 @@ def _keep(stock: Stock, found: _Judgement, held_back: tuple[Refusal, ...]) -> Pl
         refusals=(
             *found.notes,
             *held_back,
-            *rollout.notes(group(stock)),
+            *_turnover_notes(stock, standing),
             *repair_notes,
             *create_notes,
             *removal_notes,
@@ -80,8 +81,14 @@ def _keep(stock: Stock, found: _Judgement, held_back: tuple[Refusal, ...]) -> Pl
             next_slot=stock.memory.next_slot + len(fresh),
             accepted_count=stock.count,
         ),
-        is_settled=stock.is_calm and not steps and not repair_notes,
+        is_settled=not (steps or repair_notes or rollout.awaited(standing)) and stock.is_calm,
     )
+
+
+def _turnover_notes(stock: Stock, standing: rollout.Group) -> tuple[Refusal, ...]:
+    """What people should know of VMs that are outdated or too old."""
+    held_up = (stock.paused(process, what) for process, what in rollout.held_up(standing))
+    return (*rollout.notes(standing), *held_up)
 
 
 def _end(seen: Observation, found: _Judgement, removal: Removal) -> Plan:
@@ -132,9 +139,11 @@ def _judge(seen: Observation) -> _Judgement:
     since = seen.memory.breaker_since
     if since is not None and not why:
         judged = health.judge_all(_thawed(seen))
-    backoff = boot_failures(judged, settle(judged, seen.memory.backoff, seen), seen)
-    failure = early_failure(judged, seen)
-    judged = tuple(counted(each, seen) for each in judged)
+    believed = [each for each in judged if not (why and each.status is VmStatus.UNHEALTHY)]
+    backoff = boot_failures(believed, settle(judged, seen.memory.backoff, seen), seen)
+    failure = early_failure(believed, seen)
+    told = {each.vm.vm_id: counted(each, seen) for each in believed}
+    judged = tuple(told.get(each.vm.vm_id, each) for each in judged)
     memory = replace(
         seen.memory,
         backoff=backoff,

@@ -8,17 +8,15 @@ are destroyed, and as alive where VMs are made.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-from .model import Judged, Refusal, VmMemory
+from .model import Judged, Refusal
 from .stock import Stock
 
 REPEAT_TERMINATION_AFTER = timedelta(seconds=60)
 RETRY_TERMINATION_AFTER = timedelta(seconds=30)
 # Clouds keep the record of an ended VM for up to an hour after it was sent away.
 REPEAT_REMOVAL_AFTER = timedelta(minutes=10)
-
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def was_asked_lately(judged: Judged, stock: Stock) -> bool:
@@ -43,18 +41,6 @@ def may_retry(judged: Judged, stock: Stock) -> bool:
 def is_in_doubt(judged: Judged, stock: Stock) -> bool:
     """Whether it may be going for all we know."""
     return judged.memory.is_doubtful and was_asked_lately(judged, stock)
-
-
-def untried_first(group: Iterable[Judged]) -> list[Judged]:
-    """The same order, with those behind whose termination failed, the latest failure last."""
-    return sorted(group, key=lambda each: trials(each.memory))
-
-
-def trials(memory: VmMemory) -> tuple[int, datetime]:
-    """A key to sort by. What may be going already is tried before anybody else is destroyed."""
-    if memory.terminate_failed_at is None:
-        return (1, _NEVER)
-    return (0 if memory.is_doubtful else 2, memory.terminate_failed_at)
 
 
 def untouched(stock: Stock) -> tuple[Refusal, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from .health import is_failing
-from .model import Judged, VmStatus
+from .model import Judged, VmMemory, VmStatus
 
 # The gravest first. One that never served goes before one whose check may be wrong.
 _GRAVITY = {
@@ -34,6 +34,18 @@ def leaving_order(
         return (*_gravity(judged), not outdated, *_age(judged, oldest_first=oldest_first))
 
     return sorted((each for each in candidates if _may_leave(each)), key=rank)
+
+
+def untried_first(group: Iterable[Judged]) -> list[Judged]:
+    """The same order, with those behind whose termination failed, the latest failure last."""
+    return sorted(group, key=lambda each: trials(each.memory))
+
+
+def trials(memory: VmMemory) -> tuple[int, datetime]:
+    """A key to sort by. What may be going already is tried before anybody else is destroyed."""
+    if memory.terminate_failed_at is None:
+        return (1, _LONG_AGO)
+    return (0 if memory.is_doubtful else 2, memory.terminate_failed_at)
 
 
 def spread(order: Sequence[Judged], alive: Iterable[Judged]) -> list[Judged]:
@@ -61,10 +73,16 @@ def _class_of(judged: Judged) -> tuple[object, ...]:
     return (*_gravity(judged), judged.is_outdated)
 
 
-def _gravity(judged: Judged) -> tuple[int, bool, bool]:
-    # Among equals, one that never served goes before one that may still serve somebody, and one
-    # that fails at present before one that passes.
-    return (_GRAVITY[judged.status], judged.memory.was_healthy, not is_failing(judged))
+def _gravity(judged: Judged) -> tuple[int, bool, bool, bool]:
+    # Among equals, one that never served goes before one that may still serve somebody, one that
+    # fails at present before one that passes, and one that has not proved itself before others.
+    memory = judged.memory
+    return (
+        _GRAVITY[judged.status],
+        memory.was_healthy,
+        not is_failing(judged),
+        memory.was_proved,
+    )
 
 
 def _age(judged: Judged, *, oldest_first: bool) -> tuple[float, str]:

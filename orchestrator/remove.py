@@ -31,10 +31,9 @@ from .patience import (
     may_retry,
     names,
     untouched,
-    untried_first,
     was_asked_lately,
 )
-from .ranking import leaving_order, spread
+from .ranking import leaving_order, spread, untried_first
 from .stock import Stock, has_run_out, process_of, replaceable
 
 # Statuses for which somebody might expect a VM to go.

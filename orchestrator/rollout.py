@@ -27,7 +27,7 @@ from .model import (
     VmId,
     VmStatus,
 )
-from .ranking import leaving_order
+from .ranking import leaving_order, untried_first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +66,8 @@ def batch(group: Group) -> Mapping[VmId, Reason]:
     if not outdated and not expired:
         return {}
     number = _number(group, is_canary=bool(outdated) and _canaries_missing(group) > 0)
-    order = leaving_order(
-        [*outdated, *expired], oldest_first=True, is_outdated_first=bool(outdated)
+    order = untried_first(
+        leaving_order([*outdated, *expired], oldest_first=True, is_outdated_first=bool(outdated))
     )
     reasons = dict.fromkeys((each.vm.vm_id for each in expired), Reason.MAX_LIFETIME)
     reasons |= dict.fromkeys((each.vm.vm_id for each in outdated), Reason.OUTDATED)
@@ -76,6 +76,15 @@ def batch(group: Group) -> Mapping[VmId, Reason]:
 
 def notes(group: Group) -> tuple[Refusal, ...]:
     """What people should know of VMs that are outdated or too old, and stay for now."""
+    return (*_of_outdated(group), *_of_waiting(group))
+
+
+def awaited(group: Group) -> list[Judged]:
+    """VMs that must prove themselves before the next batch begins, if one is to begin."""
+    return _unproved(group) if any(_candidates(group)) else []
+
+
+def _of_outdated(group: Group) -> tuple[Refusal, ...]:
     policy, rollout = group.seen.spec.policy, group.memory.rollout
     outdated = [each for each in group.alive if each.is_outdated]
     if outdated and policy.replace is Replace.ON_FAILURE:
@@ -91,17 +100,42 @@ def notes(group: Group) -> tuple[Refusal, ...]:
             f"vmshepherd preset resume {group.seen.spec.name}"
         )
         return (Refusal("ROLLOUT_STOPPED", message),)
-    waiting = _unproved(group)
-    if waiting and any(_candidates(group)):
-        names = ", ".join(each.vm.name or each.vm.vm_id for each in waiting[:3])
-        message = f"{names}: not ready for {_proof(policy).total_seconds():g} s yet"
-        return (Refusal("ROLLOUT_WAITING", message),)
     return ()
 
 
+def _of_waiting(group: Group) -> tuple[Refusal, ...]:
+    waiting = awaited(group)
+    if not waiting:
+        return ()
+    names = ", ".join(each.vm.name or each.vm.vm_id for each in waiting[:3])
+    proof = _proof(group.seen.spec.policy).total_seconds()
+    return (Refusal("ROLLOUT_WAITING", f"{names}: not ready for {proof:g} s yet"),)
+
+
+def held_up(group: Group) -> list[tuple[Process, str]]:
+    """What a pause keeps from being turned over."""
+    staying, rollout = _staying(group), group.memory.rollout
+    outdated = [each for each in staying if each.is_outdated]
+    found = list[tuple[Process, str]]()
+    if Process.ROLLOUT in group.paused and rollout and not rollout.stopped_at and outdated:
+        found.append((Process.ROLLOUT, f"{len(outdated)} VMs are outdated"))
+    old = _too_old(staying, group)
+    if Process.REPLACE in group.paused and old:
+        found.append((Process.REPLACE, f"{len(old)} VMs are too old"))
+    return found
+
+
 def unproved(alive: Sequence[Judged]) -> list[Judged]:
-    """VMs of the declared spec that never proved themselves."""
-    return [each for each in alive if not each.is_outdated and not each.memory.was_proved]
+    """VMs of the declared spec that never proved themselves or fail again; those that people
+    stopped aside.
+    """
+    return [
+        each
+        for each in alive
+        if not each.is_outdated
+        and each.status is not VmStatus.STOPPED
+        and not (each.memory.was_proved and each.is_ready)
+    ]
 
 
 _LIVING = {
@@ -116,29 +150,42 @@ _LIVING = {
 
 def _candidates(group: Group) -> tuple[list[Judged], list[Judged]]:
     """Outdated VMs and VMs that are too old, as far as they may leave at all."""
-    policy, memory = group.seen.spec.policy, group.memory
-    staying = [each for each in group.alive if each.leaves_for is None and not each.vm.protected]
-    rolls = memory.rollout is not None and memory.rollout.stopped_at is None
-    if not rolls or Process.ROLLOUT in group.paused:
-        outdated = []
-    else:
+    staying, rollout = _staying(group), group.memory.rollout
+    rolls = rollout is not None and rollout.stopped_at is None
+    if rolls and Process.ROLLOUT not in group.paused:
         outdated = [each for each in staying if each.is_outdated]
-    if policy.max_lifetime is None or memory.suspended_since or Process.REPLACE in group.paused:
-        return outdated, []
-    old = [each for each in staying if _is_too_old(each, group) and each not in outdated]
-    return outdated, old
+    else:
+        outdated = []
+    return outdated, [] if Process.REPLACE in group.paused else _too_old(staying, group)
+
+
+def _staying(group: Group) -> list[Judged]:
+    return [each for each in group.alive if each.leaves_for is None and not each.vm.protected]
+
+
+def _too_old(staying: Sequence[Judged], group: Group) -> list[Judged]:
+    """VMs beyond their lifetime; outdated ones are the rollout's, and rest where it rests."""
+    if group.memory.suspended_since:
+        return []
+    rollout = group.memory.rollout
+    return [
+        each for each in staying if _is_too_old(each, group) and not (rollout and each.is_outdated)
+    ]
 
 
 def _number(group: Group, *, is_canary: bool) -> int:
     """How many leave at once: as many as surge for them, or a new batch when all is proved."""
+    size = max(1, group.seen.spec.policy.max_surge)
     surging = len(group.alive) + group.coming - group.count - group.leaving
+    if surging > size and Process.SCALE_IN in group.paused:
+        return 0  # no telling which of them are a surge, and which the surplus that shall stay
     if surging > 0:
-        return surging
+        return min(surging, size)
     if surging < 0 or group.leaving or group.coming or _unproved(group):
         return 0
     if is_canary:
-        return _canaries_missing(group)
-    return max(1, group.seen.spec.policy.max_surge)
+        return min(size, _canaries_missing(group))
+    return size
 
 
 def _canaries_missing(group: Group) -> int:
@@ -163,6 +210,9 @@ def _proof(policy: Policy) -> timedelta:
 
 
 def _is_too_old(judged: Judged, group: Group) -> bool:
+    """Whether it lived for long enough; one that has not proved itself has not lived at all."""
     lifetime = group.seen.spec.policy.max_lifetime
+    if lifetime is None or not judged.memory.was_proved:
+        return False
     born = judged.vm.created or judged.memory.first_seen
-    return lifetime is not None and group.seen.now - born >= lifetime
+    return group.seen.now - born >= lifetime

@@ -12,9 +12,13 @@ from orchestrator.model import (
     Judged,
     Memory,
     Observation,
+    Pause,
+    Plan,
     Policy,
     PresetName,
     Probe,
+    Process,
+    Reason,
     RequestId,
     Spec,
     Verdict,
@@ -23,11 +27,13 @@ from orchestrator.model import (
     VmMemory,
     VmState,
     VmStatus,
+    Wishes,
 )
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=3)
 SPEC = "spec-1"
+FORMER = "spec-0"
 
 HEALTHY = Probe(Verdict.HEALTHY)
 UNHEALTHY = Probe(Verdict.UNHEALTHY, "connection refused")
@@ -84,9 +90,40 @@ def vm(name: str, state: VmState = VmState.RUNNING, **more: Any) -> Vm:
     return Vm(vm_id=VmId(name), state=state, **{**facts, **more})
 
 
-def vms(names: str) -> tuple[Vm, ...]:
+def vms(names: str, **more: Any) -> tuple[Vm, ...]:
     """A running VM for each letter; the later in the alphabet, the younger."""
-    return tuple(vm(each, created=LONG_AGO + seconds(ord(each))) for each in names)
+    return tuple(vm(each, **{"created": LONG_AGO + seconds(ord(each)), **more}) for each in names)
+
+
+def outdated(names: str) -> tuple[Vm, ...]:
+    """The same, of the spec before."""
+    return vms(names, spec_hash=FORMER)
+
+
+def codes(plan: Plan) -> set[str]:
+    """What a plan refuses or postpones."""
+    return {each.code for each in plan.refusals}
+
+
+def said(plan: Plan, code: str) -> str:
+    """The words for it."""
+    return next(each.message for each in plan.refusals if each.code == code)
+
+
+def ended(plan: Plan) -> dict[str, Reason]:
+    """Who goes, and why."""
+    return {str(step.vm.vm_id): step.reason for step in plan.terminations}
+
+
+def leaving(plan: Plan) -> dict[str, Reason]:
+    """Who shall go, now or later, and why."""
+    return {str(each.vm.vm_id): each.leaves_for for each in plan.judged if each.leaves_for}
+
+
+def paused(*processes: Process) -> Wishes:
+    """Work that somebody stopped."""
+    pause = Pause(processes=frozenset(processes), actor="ann", reason="looking into it")
+    return Wishes(pause=pause)
 
 
 def memories(names: Iterable[str], memory: VmMemory = SERVING) -> dict[VmId, VmMemory]:
