@@ -159,7 +159,7 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         """One VM."""
         vm = await self._find(asked.required(request.vm_id, "vm_id"))
         if vm is None:
-            raise NotFound(f"no preset has a VM {request.vm_id!r}", vm_id=request.vm_id)
+            raise await self._no_vm(request.vm_id)
         return pb.GetVmResponse(vm=vm)
 
     async def TerminateVm(
@@ -199,7 +199,7 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         wanted = asked.protection(request, now=self._.clock.wall())
         vm = await self._find(wanted.vm_id)
         if vm is None:
-            raise NotFound(f"no preset has a VM {wanted.vm_id!r}", vm_id=wanted.vm_id)
+            raise await self._no_vm(wanted.vm_id)
         asked.vm_of(vm, name)
         was_protected = False
 
@@ -225,7 +225,7 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         wanted.filter.vm_id = vm_id
         events = list((await self._.runtime.list_events(wanted)).events)
         if vm is None and not events:
-            raise NotFound(f"no VM {vm_id!r} was ever seen", vm_id=vm_id)
+            raise await self._no_vm(vm_id)
         answer = pb.ExplainVmResponse(vm=vm, events=reversed(events))
         if vm is not None:
             overview = await self._.overviews.get(vm.preset)
@@ -338,6 +338,13 @@ class OrchestratorServicer(OrchestratorServiceServicer):
     async def _find(self, vm_id: str) -> view_pb2.VmView | None:
         found = (vm for each in await self._.overviews.all() for vm in each.vms)
         return next((vm for vm in found if vm.vm_id == vm_id), None)
+
+    async def _no_vm(self, text: str) -> NotFound:
+        """The error for a VM that nobody knows; names the one whose name or beginning that is."""
+        found = (vm for each in await self._.overviews.all() for vm in each.vms)
+        near = next((vm for vm in found if vm.name == text or vm.vm_id.startswith(text)), None)
+        hint = f"; did you mean {near.vm_id!r} of preset {near.preset}?" if near else ""
+        return NotFound(f"no preset has a VM {text!r}{hint}", vm_id=text)
 
     def _step(self, name: PresetName, vm_id: str) -> view_pb2.PlanStep | None:
         shown = self._.cycles.board.get(name)

@@ -68,6 +68,9 @@ class FakeOrchestrator(api_grpc.OrchestratorServiceServicer):
             for n in range(1, 6)
         ]
         self.steps: list[view.PlanStep] = []
+        self.was_paused = True
+        self.was_protected = False
+        self.no_plan: ShepherdError | None = None
         self.asked: list[Any] = []
         self.watches = 0
         self.failure: ShepherdError | None = None
@@ -99,8 +102,14 @@ class FakeOrchestrator(api_grpc.OrchestratorServiceServicer):
     async def PlanPreset(self, request: Any, context: Any) -> api.PlanPresetResponse:
         self._ask(request)
         self._known(request.preset)
-        refusal = view.Condition(code="BUDGET_SPENT", message="one at a time")
-        return api.PlanPresetResponse(plan=view.Plan(steps=self.steps, refusals=[refusal]))
+        if self.no_plan:
+            raise self.no_plan
+        refusal = view.Condition(
+            code="BUDGET_SPENT", message="one at a time", clause="policy.max_deletions_per_cycle"
+        )
+        look = stamps.to_duration(timedelta(seconds=10))
+        plan = view.Plan(steps=self.steps, refusals=[refusal], next_look=look)
+        return api.PlanPresetResponse(plan=plan)
 
     async def ReconcilePreset(self, request: Any, context: Any) -> api.ReconcilePresetResponse:
         self._ask(request)
@@ -120,7 +129,7 @@ class FakeOrchestrator(api_grpc.OrchestratorServiceServicer):
 
     async def ResumePreset(self, request: Any, context: Any) -> api.ResumePresetResponse:
         self._ask(request)
-        return api.ResumePresetResponse(was_paused=True)
+        return api.ResumePresetResponse(was_paused=self.was_paused)
 
     async def ListVms(self, request: Any, context: Any) -> api.ListVmsResponse:
         self._ask(request)
@@ -137,12 +146,21 @@ class FakeOrchestrator(api_grpc.OrchestratorServiceServicer):
         self._ask(request)
         return api.TerminateVmResponse(existed=True)
 
+    async def ProtectVm(self, request: Any, context: Any) -> api.ProtectVmResponse:
+        self._ask(request)
+        return api.ProtectVmResponse(was_protected=self.was_protected)
+
     async def ExplainVm(self, request: Any, context: Any) -> api.ExplainVmResponse:
         self._ask(request)
         return api.ExplainVmResponse(
             step=view.PlanStep(
-                action=view.STEP_ACTION_TERMINATE, reason="UNHEALTHY", evidence="refused 3 times"
+                action=view.STEP_ACTION_TERMINATE,
+                reason="UNHEALTHY",
+                evidence="refused 3 times",
+                clause="healthcheck.fall",
             ),
+            conditions=[view.Condition(message="one at a time", clause="policy.max_unavailable")],
+            vm=next((vm for vm in self.vms if vm.vm_id == request.vm_id), None),
             events=self.events[:1],
         )
 
@@ -332,12 +350,18 @@ async def test_a_plan_tells_by_its_exit_code_whether_there_are_steps(
 ) -> None:
     assert (await vmshepherd("preset", "plan", "web", "--detailed-exitcode")).code == 0
     orchestrator.steps.append(
-        view.PlanStep(action=view.STEP_ACTION_CREATE, reason="MISSING", evidence="2 of 3 there")
+        view.PlanStep(
+            action=view.STEP_ACTION_CREATE,
+            reason="MISSING",
+            evidence="2 of 3 there",
+            clause="count",
+        )
     )
     ran = await vmshepherd("preset", "plan", "web", "--detailed-exitcode")
     assert ran.code == 10
-    assert "create  (new)  missing  2 of 3 there" in ran.out
-    assert "not more: one at a time" in ran.out
+    assert "create  (new)  missing  2 of 3 there [count]" in ran.out
+    assert "not more: one at a time [policy.max_deletions_per_cycle]" in ran.out
+    assert "next look: in 10s" in ran.out
     assert (await vmshepherd("preset", "plan", "web")).code == 0
 
 
@@ -357,8 +381,114 @@ async def test_a_pause_names_what_who_why_and_for_how_long(
     assert ran.out.startswith("web is paused: health, scale in by ")
 
 
-async def test_a_resume_says_what_became_of_it(vmshepherd: Command) -> None:
+async def test_every_step_of_a_plan_has_its_word(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    orchestrator.steps = [
+        view.PlanStep(action=action, vm_id=f"vm-{action}", reason="UNHEALTHY", evidence="refused")
+        for action in view.StepAction.values()[1:]
+    ]
+    lines = (await vmshepherd("preset", "plan", "web")).out.splitlines()
+    assert lines[0].split() == ["STEP", "VM", "REASON", "EVIDENCE"]
+    words = [line.split()[0] for line in lines[1:6]]
+    assert words == ["create", "terminate", "reboot", "rebuild", "keep"]
+    told = (await vmshepherd("preset", "plan", "web", "-o", "json")).json
+    assert [step["action"] for step in told["plan"]["steps"]][2] == "STEP_ACTION_REBOOT"
+    assert told["plan"]["refusals"][0]["clause"] == "policy.max_deletions_per_cycle"
+
+
+async def test_a_preset_is_explained_by_its_conditions_its_next_cycle_and_what_led_there(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    [condition] = orchestrator.presets[0].conditions
+    condition.clause = "policy.breaker_count"
+    condition.since_time.CopyFrom(stamps.to_timestamp(NOW - timedelta(minutes=5)))
+    ran = await vmshepherd("preset", "explain", "cache")
+    assert ran.code == 0
+    heads = [line for line in ran.out.splitlines() if line.isupper() and " " not in line]
+    assert heads == ["WHY", "NEXT", "EVENTS"]
+    assert "phase     blocked" in ran.out
+    [told] = [line for line in ran.out.splitlines() if line.startswith("breaker open")]
+    assert told.split()[2].startswith("5m")
+    assert told.endswith("3 of 4 fail:  [2Jwait [policy.breaker_count]")
+    assert "not more: one at a time [policy.max_deletions_per_cycle]" in ran.out
+    assert "made 5" in ran.out
+    assert "\x1b" not in ran.out
+    asked = next(each for each in orchestrator.asked if isinstance(each, api.ListEventsRequest))
+    assert asked.filter.preset == "cache"
+    assert {"VM_TERMINATING", "CONDITION_SET", "PRESET_PAUSED"} <= set(asked.filter.kinds)
+    # What is merely seen would hide what was decided.
+    assert not {"VM_SEEN", "VM_STATUS", "VM_PROBE"} & set(asked.filter.kinds)
+
+
+async def test_a_preset_whose_cloud_is_away_is_explained_all_the_same(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    orchestrator.no_plan = errors.Unavailable("the cloud \x1b[2J is away")
+    ran = await vmshepherd("preset", "explain", "cache")
+    assert ran.code == 0
+    assert "what comes next cannot be told: the cloud  [2J is away" in ran.out
+    assert "made 5" in ran.out
+    told = (await vmshepherd("preset", "explain", "cache", "-o", "json")).json
+    assert told["planError"] == "the cloud \x1b[2J is away"
+    assert told["preset"]["name"] == "cache"
+    assert len(told["events"]["events"]) == 5
+
+
+async def test_a_steady_preset_is_explained_as_such(vmshepherd: Command) -> None:
+    ran = await vmshepherd("preset", "explain", "web")
+    assert "nothing is refused, postponed or waited for" in ran.err
+    assert "nothing to do" in ran.err
+
+
+async def test_what_cannot_be_explained_names_the_nearest_known(vmshepherd: Command) -> None:
+    for command in ("explain", "plan"):
+        ran = await vmshepherd("preset", command, "wbe")
+        assert (ran.code, ran.out) == (3, "")
+        assert "the nearest is 'web'" in ran.err
+
+
+async def test_a_resume_says_what_became_of_it(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
     assert (await vmshepherd("preset", "resume", "web")).out == "web is managed again\n"
+    orchestrator.was_paused = False
+    said = "web was not paused; what it had suspended by itself is tried again\n"
+    assert (await vmshepherd("preset", "resume", "web")).out == said
+
+
+async def test_a_vm_is_protected_for_a_reason_and_no_more_when_that_is_over(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    ran = await vmshepherd("vm", "protect", "vm-2", "--reason", "a crash to look into")
+    assert ran.out == "vm-2 is protected: never destroyed, rebooted or rebuilt by us\n"
+    asked = orchestrator.asked[-1]
+    assert (asked.preset, asked.vm_id, asked.protected) == ("web", "vm-2", True)
+    assert asked.reason == "a crash to look into"
+    assert asked.actor
+    orchestrator.was_protected = True
+    assert "still is" in (await vmshepherd("vm", "protect", "vm-2")).out
+    ran = await vmshepherd("vm", "unprotect", "vm-2", "--preset", "cache")
+    assert ran.out.startswith("vm-2 is protected no more")
+    assert (orchestrator.asked[-1].preset, orchestrator.asked[-1].protected) == ("cache", False)
+    told = (await vmshepherd("vm", "unprotect", "vm-2", "-o", "json")).json
+    assert told == {"wasProtected": True}
+    assert (await vmshepherd("vm", "protect", "vm-9")).code == 3
+
+
+async def test_a_vm_is_explained_with_why_it_leaves_and_until_when_it_is_kept(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    vm = orchestrator.vms[0]
+    vm.leaving_reason = "MAX_LIFETIME"
+    vm.protected = vm.outdated = True
+    vm.kept_until_time.CopyFrom(stamps.to_timestamp(NOW + timedelta(hours=3)))
+    ran = await vmshepherd("vm", "explain", "vm-1")
+    assert "leaves      to be replaced: max lifetime" in ran.out
+    assert f"kept until  {(NOW + timedelta(hours=3)).astimezone():%Y-%m-%d %H:%M:%S}" in ran.out
+    assert "protected   yes: never destroyed, rebooted or rebuilt by us" in ran.out
+    assert "terminate, unhealthy: refused 3 times [healthcheck.fall]" in ran.out
+    assert "why not more: one at a time [policy.max_unavailable]" in ran.out
 
 
 async def test_a_reconcile_fails_when_one_of_the_presets_does_not_exist(
@@ -403,7 +533,7 @@ async def test_a_termination_finds_the_preset_by_itself_and_names_the_person(
 async def test_a_vm_that_is_gone_is_explained_from_its_events(vmshepherd: Command) -> None:
     ran = await vmshepherd("vm", "explain", "vm-0")
     assert "vm-0 is not seen any more" in ran.out
-    assert "terminate, unhealthy: refused 3 times" in ran.out
+    assert "terminate, unhealthy: refused 3 times [healthcheck.fall]" in ran.out
     assert "made 1" in ran.out
 
 

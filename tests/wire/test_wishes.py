@@ -99,8 +99,12 @@ async def test_only_a_vm_of_the_preset_can_be_protected(here: Place) -> None:
     replica = await settled(here)
     await replica.settled("other")
     chosen = (await replica.vms())[0].vm_id
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match=r"no preset has a VM 'nobody'$"):
         await replica.ask("ProtectVm", **protecting("nobody"))
+    for near in (chosen[:9], (await replica.vms())[0].name):
+        for method in ("GetVm", "ExplainVm"):
+            with pytest.raises(NotFound, match=f"did you mean '{chosen}' of preset web"):
+                await replica.ask(method, vm_id=near)
     with pytest.raises(Refused) as caught:
         await replica.ask("ProtectVm", **{**protecting(chosen), "preset": "other"})
     assert caught.value.reason == "NOT_THIS_PRESET"
@@ -140,6 +144,7 @@ async def test_an_outdated_vm_says_so_and_the_preset_how_many(here: Place) -> No
     replica = await settled(here)
     here.declare(count=2, image="other")
     await replica.becomes("web", lambda seen: seen.outdated == 2)
+    await replica.look("web")
     assert all(vm.outdated for vm in await replica.vms())
     [condition] = (await replica.preset()).conditions
     assert (condition.code, condition.clause) == ("OUTDATED", "policy.replace")
