@@ -153,7 +153,8 @@ class _Scribe:
         self._add_unheard()
         if self.last_hash not in {"", self.now.spec_hash}:
             self.warn("the spec was changed after the last create: when is not known, left out")
-        lives = [*self.over, *self.lives.values()]
+        every = [*self.over, *self.lives.values()]
+        lives = sorted(every, key=lambda life: life.begins.vm_id)
         records = [*self.records, *fates(lives), *(each for life in lives for each in life.all())]
         length = max(0.0, self._at(self.now.time))
         # Those that appear come first: others speak of them.
