@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
@@ -16,10 +16,12 @@ from orchestrator.cycle import REMOVED_LOOK, RETRY_AFTER, Cycles
 from orchestrator.desk import Desk
 from orchestrator.hands import Hands
 from orchestrator.model import PresetName, VmId
+from orchestrator.records import preset_record
 from orchestrator.removals import Removals
 from runtime_service.domain import LockWish, NewSession, SessionId
 from tests.support.shell import WEB, FakeHealth, FakeIaas, Store, authority, journal, preset
 from vmshepherd.orchestrator.v1 import record_pb2
+from vmshepherd.preset.v1 import preset_pb2
 from vmshepherd_kit import settings
 from vmshepherd_kit.errors import (
     OutcomeUnknown,
@@ -262,3 +264,100 @@ async def test_a_plan_of_a_preset_that_is_not_held_is_made_of_its_record() -> No
         assert [each.code for each in plan.refusals] == ["COUNT_NEEDS_APPROVAL"]
         assert look > timedelta(0)
         assert here.authority.token(WEB) is None
+
+
+async def remove(here: Place) -> Shown:
+    here.presets.declared.clear()
+    return await here.run()
+
+
+async def remembered(here: Place) -> record_pb2.PresetRecord:
+    return preset_record(here.store.store._states["preset/web"].value)
+
+
+async def test_where_the_vms_of_a_preset_are_is_known_after_its_declaration_is_gone() -> None:
+    async with place() as here:
+        await here.run()
+        # The preset names no provider: the default may be another one by the time it is removed.
+        assert (await remembered(here)).will.provider == "sim"
+        shown = await remove(here)
+        assert (shown.phase, codes(shown)) == (Phase.REMOVED, ["PRESET_REMOVED"])
+        assert (await remembered(here)).removed_time.ToDatetime(UTC) == here.clock.wall()
+
+
+async def test_a_removed_preset_is_not_over_while_a_vm_of_it_is_out_of_sight() -> None:
+    async with place() as here:
+        await here.run()
+        await here.run()
+        [vm_id] = here.iaas.vms
+        here.iaas.hidden, here.iaas.unreadable = {VmId(vm_id)}, Unavailable("a cell is away")
+        await remove(here)
+        assert here.authority.token(WEB) is not None
+        assert [each.vm_id for each in (await remembered(here)).vms] == [vm_id]
+        here.iaas.unreadable = None
+        here.iaas.vms.clear()
+        assert await here.cycles.run(WEB) is None
+        assert here.authority.token(WEB) is None
+        assert here.cycles.board.get(WEB) is None
+        assert not (await remembered(here)).vms
+        assert [each.kind for each in here.store.told("PRESET_ENDED")] == ["PRESET_ENDED"]
+
+
+async def test_a_removed_preset_is_not_over_while_a_create_may_still_come() -> None:
+    async with place() as here:
+        here.iaas.idempotent = False
+        here.iaas.create_errors = [OutcomeUnknown("no answer")]
+        await here.run()
+        await remove(here)
+        assert here.authority.token(WEB) is not None
+        assert (await remembered(here)).intents
+        await here.clock.advance(timedelta(minutes=3))
+        assert await here.cycles.run(WEB) is None
+
+
+async def test_a_removed_preset_of_which_nobody_knows_anything_is_let_go_without_a_word() -> None:
+    async with place() as here:
+        here.presets.declared.clear()
+        assert await here.cycles.run(WEB) is None
+        assert here.authority.token(WEB) is None
+        assert here.cycles.board.get(WEB) is None
+        assert here.store.events == []
+
+
+async def test_the_protection_of_a_vm_that_is_out_of_sight_stays() -> None:
+    async with place() as here:
+        await here.run()
+        [vm_id] = here.iaas.vms
+        protection = record_pb2.Protection(vm_id=vm_id)
+        await here.cycles.desk.change(WEB, lambda record: record.protections.append(protection))
+        shown = await here.run()
+        assert shown.protections == {vm_id}
+        here.iaas.hidden, here.iaas.unreadable = {VmId(vm_id)}, Unavailable("a cell is away")
+        await here.run()
+        assert (await here.cycles.desk.wishes(WEB)).protections == {vm_id}
+        here.iaas.unreadable = None
+        here.iaas.vms.clear()
+        await here.run()
+        assert not (await here.cycles.desk.wishes(WEB)).protections
+
+
+async def test_an_approval_does_not_make_up_for_a_source_that_cannot_be_seen() -> None:
+    async with place() as here:
+        policy = preset_pb2.Policy(on_remove=preset_pb2.ON_REMOVE_DELETE)
+        policy.removal_grace.FromTimedelta(timedelta(0))
+        here.presets.declared[WEB] = preset(count=1, policy=policy)
+        await here.run()
+        here.presets.error = "the preset service is away"
+        await remove(here)
+
+        def approve(record: record_pb2.OperatorRecord) -> None:
+            record.approved_count = 0
+
+        await here.cycles.desk.change(WEB, approve)
+        shown = await here.run()
+        assert codes(shown) == ["PRESET_REMOVED", "REMOVALS_NEED_APPROVAL"]
+        assert not (await remembered(here)).removal_held_back
+        assert len(here.iaas.vms) == 1
+        here.presets.error = ""
+        await here.run()
+        assert not here.iaas.vms

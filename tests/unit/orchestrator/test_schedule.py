@@ -184,3 +184,15 @@ async def test_a_stop_lets_the_running_cycle_end() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert cycles.ended == [A]
+
+
+async def test_what_is_found_again_and_again_is_looked_at_at_its_time() -> None:
+    clock, cycles = FakeClock(), Cycles()
+    cycles.look = SECOND
+    async with running(clock, cycles) as schedule:
+        schedule.include([A])
+        await clock.advance(MOMENT)
+        for _ in range(2):
+            schedule.include([A])
+            await clock.advance(MOMENT)
+        assert cycles.begun == [A]
