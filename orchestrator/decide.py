@@ -58,9 +58,9 @@ def decide(seen: Observation) -> Plan:
 
 def _keep(stock: Stock, found: _Judgement, held_back: tuple[Refusal, ...]) -> Plan:
     """The plan for a preset that is declared."""
-    repairs, repair_notes = repair(stock)
     creates, create_notes = make(stock)
     removals, removal_notes = remove(stock)
+    repairs, repair_notes = repair(stock, going={step.vm.vm_id for step in removals})
     standing = group(stock)
     fresh = [step.intent for step in creates if step.intent not in stock.open_intents]
     steps = (*creates, *repairs, *removals)

@@ -7,18 +7,24 @@ time, and then the VM is replaced.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from .health import SILENCE
 from .leaving import is_condemned, next_repair
-from .model import Judged, Process, Refusal, Repair, Verdict, VmStatus
-from .patience import names
+from .model import Judged, Process, Refusal, Repair, Verdict, VmId, VmStatus
+from .patience import is_in_doubt, names
 from .ranking import leaving_order
 from .stock import Stock
 
 
-def repair(stock: Stock) -> tuple[tuple[Repair, ...], tuple[Refusal, ...]]:
-    """The VM that is repaired now, and why no other is."""
+def repair(
+    stock: Stock, *, going: Collection[VmId] = ()
+) -> tuple[tuple[Repair, ...], tuple[Refusal, ...]]:
+    """The VM that is repaired now, and why no other is; what goes anyway needs no repair."""
     seen = stock.seen
-    sick = [each for each in stock.alive if _is_repairable(each, stock)]
+    sick = [
+        each for each in stock.alive if _is_repairable(each, stock) and each.vm.vm_id not in going
+    ]
     if not sick:
         return (), ()
     if stock.is_paused(Process.HEALTH):
@@ -51,6 +57,7 @@ def _is_repairable(judged: Judged, stock: Stock) -> bool:
     return (
         judged.status is VmStatus.UNHEALTHY
         and not judged.vm.protected
+        and not is_in_doubt(judged, stock)
         and is_condemned(stock.memory, stock.seen)
         and next_repair(judged, stock.seen) is not None
     )
