@@ -15,6 +15,7 @@ from orchestrator.model import (
     Cloud,
     Create,
     Fate,
+    Fleet,
     Memory,
     Method,
     Observation,
@@ -72,6 +73,8 @@ class World:
     blind_only: frozenset[VmId] = frozenset()
     is_prober_down: bool = False
     is_listing_whole: bool = True
+    # So many VMs of other presets pass their checks; None leaves them out of account.
+    elsewhere: int | None = None
     # Fates of the next steps of each kind, in order; none left means that all goes well.
     create_faults: list[str] = field(default_factory=list)
     terminate_faults: list[str] = field(default_factory=list)
@@ -197,7 +200,15 @@ class World:
                 methods=self.methods,
             ),
             removal=self.removal,
+            fleet=self._fleet(),
         )
+
+    def _fleet(self) -> Fleet:
+        """What the prober said of all presets a moment ago."""
+        if self.elsewhere is None:
+            return Fleet()
+        failing = sum(1 for memory in self.memory.vms.values() if memory.failures)
+        return Fleet(failing=failing, probed=len(self.memory.vms) + self.elsewhere)
 
     def _live(self) -> None:
         for due, step in list(self.late):
