@@ -121,7 +121,11 @@ def _is_proof(judged: Judged, backoff: Backoff, seen: Observation) -> bool:
     """Whether a VM disproves the failed births: it was born after them, or is one of them and
     serves after all. A sibling that stood before them proves nothing.
     """
-    is_later = backoff.until is None or judged.memory.first_seen >= backoff.until
+    if backoff.until is None:  # a new holder knows no time of the failures, but who stood then
+        before = seen.memory.vms.get(judged.vm.vm_id)
+        is_later = before is None or not before.was_proved
+    else:
+        is_later = judged.memory.first_seen >= backoff.until
     return (is_later or judged.memory.boot_failure_counted) and _stands(judged, seen)
 
 

@@ -24,7 +24,7 @@ def why_open(judged: Sequence[Judged], policy: Policy, fleet: Fleet, *, lost: in
         and bad >= policy.breaker_count
         and 100 * bad >= policy.breaker_percent * all_of_them
     ):
-        also = f", and {lost} were destroyed for it lately" if lost else ""
+        also = f", and {lost} were destroyed or kept for it lately" if lost else ""
         return (
             f"{failing} of {len(running)} running VMs fail their check at once{also} "
             f"(limit: {policy.breaker_count} and {policy.breaker_percent} %)"

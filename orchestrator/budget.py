@@ -39,9 +39,15 @@ def remembered(memory: Memory, policy: Policy, now: datetime) -> tuple[Deletion,
 
 
 def lost_to_health(seen: Observation) -> int:
-    """VMs destroyed for their health so lately that the breaker counts them."""
-    window = seen.spec.policy.breaker_window
-    return sum(1 for each in recent(seen.memory.deletions, window, seen.now) if each.for_health)
+    """VMs destroyed or kept for their health so lately that the breaker counts them."""
+    window, now = seen.spec.policy.breaker_window, seen.now
+    destroyed = sum(1 for each in recent(seen.memory.deletions, window, now) if each.for_health)
+    kept = sum(
+        1
+        for each in seen.memory.vms.values()
+        if each.is_unhealthy and each.kept_since is not None and now - each.kept_since < window
+    )
+    return destroyed + kept
 
 
 def _allowed(stock: Stock) -> tuple[int, str]:

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from .health import moment
-from .model import Judged, Keep, Reason, Terminate, VmState, VmStatus
-from .patience import may_retry
+from .model import Judged, Keep, Process, Reason, Refusal, Terminate, VmState, VmStatus
+from .patience import may_retry, names
 from .stock import Stock
 
 _FAILED = {Reason.DEAD, Reason.UNHEALTHY, Reason.BOOT_TIMEOUT}
@@ -32,22 +32,44 @@ def set_aside(steps: Iterable[Terminate], stock: Stock) -> tuple[list[Terminate]
 
 def studied(stock: Stock) -> list[Terminate]:
     """Kept VMs whose time is over, or for which there is no room any more, the oldest first."""
-    policy = stock.seen.spec.policy
-    kept = sorted(_kept(stock), key=lambda each: (_since(each), each.vm.vm_id))
-    too_many = max(0, len(kept) - policy.keep_failed)
-    over = [
-        each
-        for place, each in enumerate(kept)
-        if place < too_many or stock.seen.now - _since(each) >= policy.keep_failed_time
-    ]
+    if stock.is_paused(Process.REPLACE):
+        return []
     return [
         Terminate(
             vm=each.vm,
             reason=Reason.STUDY_OVER,
             evidence=f"failed, and kept for study since {moment(each.memory.kept_since)}",
         )
-        for each in over
-        if not each.vm.protected and may_retry(each, stock)
+        for each in _over(stock)
+        if may_retry(each, stock)
+    ]
+
+
+def notes(stock: Stock) -> tuple[Refusal, ...]:
+    """Whom people may study, and until when."""
+    kept, over = _kept(stock), _over(stock)
+    found = list[Refusal]()
+    if kept:
+        first = min(_since(each) for each in kept) + stock.seen.spec.policy.keep_failed_time
+        message = (
+            f"{names(kept)}: failed, and kept for study, the first until {moment(first)}; "
+            "done earlier: vmshepherd vm terminate VM"
+        )
+        found.append(Refusal("KEPT_FOR_STUDY", message))
+    if over and stock.is_paused(Process.REPLACE):
+        found.append(stock.paused(Process.REPLACE, f"VMs whose study is over: {len(over)}"))
+    return tuple(found)
+
+
+def _over(stock: Stock) -> list[Judged]:
+    policy = stock.seen.spec.policy
+    kept = sorted(_kept(stock), key=lambda each: (_since(each), each.vm.vm_id))
+    too_many = max(0, len(kept) - policy.keep_failed)
+    return [
+        each
+        for place, each in enumerate(kept)
+        if (place < too_many or stock.seen.now - _since(each) >= policy.keep_failed_time)
+        and not each.vm.protected
     ]
 
 

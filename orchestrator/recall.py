@@ -230,5 +230,7 @@ def _backoff_after(
             spec=spec,
             at_least=worst.retry_after,
         )
-    succeeded = any(each.fate is Fate.DONE for each in creates)
-    return Backoff() if succeeded and backoff.reason != BOOT_FAILED else backoff
+    if backoff.reason == BOOT_FAILED or all(each.fate is not Fate.DONE for each in creates):
+        return backoff
+    # The cloud makes VMs again; whether they live is another question where repair is suspended.
+    return replace(backoff, reason=BOOT_FAILED) if memory.suspended_since else Backoff()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from . import drift
 from .budget import within_budget
 from .health import SILENCE, moment
+from .keeping import notes as keeping_notes
 from .keeping import set_aside, studied
 from .model import (
     Judged,
@@ -64,6 +65,7 @@ def remove(stock: Stock) -> tuple[tuple[Terminate | Keep, ...], tuple[Refusal, .
         *corpse_notes,
         *spend_notes,
         *budget_notes,
+        *keeping_notes(stock),
     )
 
 

@@ -26,7 +26,11 @@ def since_when(before: datetime | None, backoff: Backoff, seen: Observation) -> 
 
 
 def resumed(memory: Memory, wishes: Wishes) -> Memory:
-    """The memory of a preset that a person resumed: what suspended itself is tried again."""
+    """The memory of a preset that a person resumed: what suspended itself is tried again. A counter
+    that went backwards was lost, and is nobody's wish.
+    """
+    if wishes.resumes <= memory.resumes_seen:
+        return replace(memory, resumes_seen=wishes.resumes)
     rollout = memory.rollout
     if rollout is not None:
         rollout = replace(rollout, stopped_at=None, stop_message="")
