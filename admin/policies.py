@@ -7,6 +7,7 @@ policy means here what it means in earnest.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -67,6 +68,9 @@ def backtest(
 
 def _replayed(path: Path, ours: _Terms, theirs: _Terms | None) -> tuple[Timeline, Comparison]:
     timeline = _timeline(path)
+    for terms in (ours, theirs):
+        if terms is not None:
+            _note(terms, timeline, path)
     against = theirs or _built_in(ours, timeline)
     comparison = Comparison(
         name=str(path),
@@ -74,6 +78,17 @@ def _replayed(path: Path, ours: _Terms, theirs: _Terms | None) -> tuple[Timeline
         present=replay(timeline, against.spec, interval=against.interval),
     )
     return timeline, comparison
+
+
+def _note(terms: _Terms, timeline: Timeline, path: Path) -> None:
+    """Say what a reader may have expected otherwise: the timeline is of another preset or count."""
+    spec, preset = terms.spec, timeline.head.preset
+    if spec.name != preset:
+        words = f"{terms.source} declares {spec.name!r}, and {path} is of {preset!r}"
+        print(f"note: {clean(words)}: its policy is replayed all the same", file=sys.stderr)
+    elif spec.count not in timeline.counts:
+        words = f"{terms.source} says count {spec.count}, and {path} never has it"
+        print(f"note: {clean(words)}: the timeline's count is replayed", file=sys.stderr)
 
 
 def _built_in(ours: _Terms, timeline: Timeline) -> _Terms:

@@ -211,6 +211,12 @@ class Timeline:
     records: tuple[Record, ...]
 
     @property
+    def counts(self) -> set[int]:
+        """Every count that is declared at some time."""
+        edited = (each.count for each in self.records if isinstance(each, Edit))
+        return {self.head.count, *(count for count in edited if count is not None)}
+
+    @property
     def has_verdicts(self) -> bool:
         """Whether anything is known of a check."""
         return any(

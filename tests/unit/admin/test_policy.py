@@ -223,6 +223,20 @@ def test_a_configuration_brings_its_defaults(tmp_path: Path) -> None:
     assert backtest(*arguments, "--fail-if-more", "-c", config).exit_code == 1
 
 
+def test_a_timeline_of_another_preset_or_count_is_noted(tmp_path: Path) -> None:
+    proposed, night = tmp_path / "cache.yaml", tmp_path / "night.jsonl"
+    night.write_text(text(*standing(3), line(9, "preset", count=4), length=60))
+    proposed.write_text("count: 3\n")
+    ran = backtest(night, "--preset", proposed)
+    assert f"note: {proposed} declares 'cache', and {night} is of 'web'" in ran.stderr
+    proposed.write_text("name: web\ncount: 5\n")
+    ran = backtest(night, "--preset", proposed)
+    assert f"note: {proposed} says count 5, and {night} never has it" in ran.stderr
+    for count in (3, 4):
+        proposed.write_text(f"name: web\ncount: {count}\n")
+        assert backtest(night, "--preset", proposed).stderr == ""
+
+
 @pytest.mark.parametrize("name", ["timeline", "preset", "against"])
 def test_a_file_that_cannot_be_read_is_one_sentence_and_wrong_usage(
     name: str, tmp_path: Path

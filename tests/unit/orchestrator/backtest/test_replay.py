@@ -88,6 +88,15 @@ def test_new_vms_die_while_the_timeline_says_so() -> None:
     assert "no valid host" in story.destroyed[0].evidence
 
 
+def test_new_vms_that_never_run_are_given_up_after_their_boot_timeout() -> None:
+    story = told(
+        line(100, "state", vm="new", state="PENDING"),
+        line(300, "gone", vm="web-1", by="CLOUD"),
+        under=terms(boot_timeout=timedelta(minutes=5)),
+    )
+    assert {reason for _, reason in ends(story)} == {"BOOT_TIMEOUT"}
+
+
 def test_a_bad_birth_is_for_life() -> None:
     story = told(
         line(100, "verdict", vm="new", verdict="UNHEALTHY"),
@@ -314,6 +323,8 @@ def test_a_rebuilt_vm_is_a_new_one_and_serves() -> None:
     story = told(hangs(300), under=mended, methods=["REBUILD"])
     assert [each.method.name for each in story.treated if each.method] == ["REBUILD"]
     assert (story.destroyed, story.creates) == ((), 0)
+    died = line(900, "state", vm="web-1", state="ERROR")
+    assert told(hangs(300), died, under=mended, methods=["REBUILD"]).destroyed == ()
     bad = line(100, "verdict", vm="new", verdict="UNHEALTHY")
     assert ends(told(bad, hangs(300), under=mended, methods=["REBUILD"]))[0][0] == "web-1"
 
