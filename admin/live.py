@@ -176,7 +176,9 @@ def _sentence(preset: PresetView) -> str:
 def _state(preset: PresetView) -> str:
     others = tables.others(preset)
     beside = "" if others == NOTHING else f", {others}"
-    return f"{tables.phase(preset)}, {tables.running(preset)} of {preset.count} run{beside}"
+    is_removed = preset.phase == PresetPhase.PRESET_PHASE_REMOVED
+    wanted = "" if is_removed else f" of {preset.count}"
+    return f"{tables.phase(preset)}, {tables.running(preset)}{wanted} run{beside}"
 
 
 def _news(preset: PresetView) -> str:

@@ -57,7 +57,8 @@ def plan(asking: Asking, preset: str, *, detailed: bool) -> None:
     if asking.is_json:
         printing.print_json(answer)
     else:
-        print_plan(answer.plan)
+        printing.print_table(tables.plan(answer.plan))
+        print_refusals(answer.plan)
     if detailed and answer.plan.steps:
         raise typer.Exit(Exit.STEPS)
 
@@ -110,10 +111,9 @@ def reconcile(asking: Asking, names: Sequence[str], *, wait: bool, approve: bool
         raise typer.Exit(exit_code(errors[0]))
 
 
-def print_plan(planned: view.Plan) -> None:
-    """The steps, what is not done, and when it is looked at again."""
+def print_refusals(planned: view.Plan) -> None:
+    """What is not done, and when it is looked at again."""
     now = SystemClock().wall()
-    printing.print_table(tables.plan(planned))
     refusals = [tables.condition(refusal, now) for refusal in planned.refusals]
     printing.print_lines(f"not more: {refusal}" for refusal in refusals)
     if planned.HasField("next_look"):

@@ -89,6 +89,15 @@ def print_table(table: Table) -> None:
         print("\n".join(plain([table.headings, *table.rows])))
 
 
+def print_section(heading: str, table: Table) -> None:
+    """A table under a heading; an empty one is told there, as one of several answers."""
+    print_heading(heading)
+    if table.rows:
+        print_table(table)
+    else:
+        print_lines([table.nothing])
+
+
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     """Names and values below one another; what is empty is left out."""
     told = [(name, clean(str(value))) for name, value in facts]

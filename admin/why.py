@@ -12,6 +12,7 @@ from admin import client, presets, printing, tables
 from admin.options import Asking
 from admin.words import clean
 from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
+from vmshepherd.orchestrator.v1 import view_pb2 as view
 from vmshepherd.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
 from vmshepherd.runtime.v1.event_pb2 import EventFilter
 from vmshepherd_kit import dial
@@ -65,12 +66,14 @@ def explain(asking: Asking, preset: str) -> None:
         )
     now = SystemClock().wall()
     printing.print_facts(tables.preset_summary(found.shown.preset, now))
-    printing.print_heading("WHY")
-    printing.print_table(tables.conditions(found.shown.preset.conditions, now))
-    printing.print_heading("NEXT")
-    _print_next(found)
-    printing.print_heading("EVENTS")
-    return printing.print_table(tables.events(found.past.events))
+    printing.print_section("WHY", tables.conditions(found.shown.preset.conditions, now))
+    if found.no_plan:
+        printing.print_heading("NEXT")
+        printing.print_lines([f"what comes next cannot be told: {clean(found.no_plan)}"])
+    else:
+        printing.print_section("NEXT", tables.plan(found.planned.plan))
+        presets.print_refusals(_not_told(found))
+    return printing.print_section("EVENTS", tables.events(found.past.events))
 
 
 async def _ask(stub: OrchestratorServiceStub, preset: str) -> _Answers:
@@ -86,8 +89,9 @@ async def _ask(stub: OrchestratorServiceStub, preset: str) -> _Answers:
     return _Answers(shown, planned, no_plan, await client.list_events(stub, chosen, limit=_LIMIT))
 
 
-def _print_next(found: _Answers) -> None:
-    if found.no_plan:
-        printing.print_lines([f"what comes next cannot be told: {clean(found.no_plan)}"])
-    else:
-        presets.print_plan(found.planned.plan)
+def _not_told(found: _Answers) -> view.Plan:
+    """The plan without the refusals that stand among the conditions already."""
+    told = {each.code for each in found.shown.preset.conditions}
+    plan = found.planned.plan
+    refusals = [each for each in plan.refusals if each.code not in told]
+    return view.Plan(refusals=refusals, next_look=plan.next_look)

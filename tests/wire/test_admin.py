@@ -437,8 +437,19 @@ async def test_a_preset_whose_cloud_is_away_is_explained_all_the_same(
 
 async def test_a_steady_preset_is_explained_as_such(vmshepherd: Command) -> None:
     ran = await vmshepherd("preset", "explain", "web")
-    assert "nothing is refused, postponed or waited for" in ran.err
-    assert "nothing to do" in ran.err
+    said = ran.out.splitlines()
+    assert said[said.index("WHY") + 1] == "nothing is refused, postponed or waited for"
+    assert said[said.index("NEXT") + 1] == "nothing to do"
+    assert said.count("not more: one at a time [policy.max_deletions_per_cycle]") == 1
+    assert ran.err == ""
+
+
+async def test_what_stands_among_the_conditions_is_not_told_twice(
+    vmshepherd: Command, orchestrator: FakeOrchestrator
+) -> None:
+    orchestrator.presets[1].conditions.add(code="BUDGET_SPENT", message="one at a time")
+    ran = await vmshepherd("preset", "explain", "web")
+    assert ran.out.count("one at a time") == 1
 
 
 async def test_what_cannot_be_explained_names_the_nearest_known(vmshepherd: Command) -> None:

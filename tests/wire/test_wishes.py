@@ -115,7 +115,7 @@ async def test_only_a_vm_of_the_preset_can_be_protected(here: Place) -> None:
 
 async def test_each_resume_is_counted_though_nothing_was_paused(here: Place) -> None:
     replica = await settled(here)
-    asked = {"preset": "web", "actor": "anna"}
+    asked: dict[str, Any] = {"preset": "web", "actor": "anna"}
     assert not (await replica.ask("ResumePreset", **asked)).was_paused
     await replica.ask("PausePreset", **asked)
     assert (await replica.ask("ResumePreset", **asked)).was_paused

@@ -129,3 +129,10 @@ def test_a_small_screen_shows_first_what_is_not_as_declared(paper: Paper) -> Non
         shown = paper.getvalue()
     assert "zulu" in shown
     assert "and 48 more" in shown
+
+
+def test_of_a_removed_preset_nothing_is_missing(lines: live.Lines, paper: Paper) -> None:
+    gone = preset("web", 2, count=0)
+    gone.phase = view.PRESET_PHASE_REMOVED
+    lines.show(presets(gone))
+    assert paper.lines() == ["web: removed, 2 run"]
