@@ -245,8 +245,18 @@ class Judge:
             if preset in self._world.removed:
                 continue
             if len(living) != count or len(serving) != count:
-                wrong.append(f"{preset}: {len(serving)} serve, {len(living)} live, {count} declared")
+                many = f"{len(serving)} serve, {len(living)} live, {count} declared"
+                wrong.append(f"{preset}: {many}; {self._told(preset)}")
         return wrong
+
+    def _told(self, preset: str) -> str:
+        """What the replica that holds a preset says of it."""
+        for replica in self._world.replicas:
+            shown = replica.parts and replica.parts.cycles.board.get(preset)
+            if shown and shown.fencing_token is not None:
+                said = "; ".join(f"{each.code}: {each.message}" for each in shown.conditions)
+                return f"{replica.name} says {shown.phase.name}: {said}"
+        return "nobody holds it"
 
     def failed(self, invariant: str, message: str) -> None:
         """Note what the run itself found."""

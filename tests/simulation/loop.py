@@ -37,6 +37,7 @@ class Kernel:
         self._ready: list[Host] = []
         self._timers: list[Timer] = []
         self._number = 0
+        self._numbered = 0
 
     def call_at(self, when: float, call: Callable[[], object]) -> None:
         """Call at that moment, in nobody's name: the network, the cloud, the faults."""
@@ -57,6 +58,11 @@ class Kernel:
                 self._advance()
         finally:
             events._set_running_loop(None)
+
+    def number(self) -> int:
+        """The next of all numbers."""
+        self._numbered += 1
+        return self._numbered
 
     def bury(self) -> None:
         """Let go of what the dead were doing, and of all that was to come."""
@@ -151,6 +157,38 @@ class Handle:
         return self._when
 
 
+class SimTask(asyncio.Task[Any]):
+    """A task with a number for its hash: a set of tasks has one order in every run."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], number: int, **rest: Any) -> None:
+        self.number = number
+        super().__init__(coro, **rest)
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class SimFuture(asyncio.Future[Any]):
+    """A future with a number for its hash, for the same reason."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int, **rest: Any) -> None:
+        self.number = number
+        super().__init__(**rest)
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
 class Host(asyncio.AbstractEventLoop):
     """The event loop of one simulated process, on its own clock."""
 
@@ -239,7 +277,7 @@ class Host(asyncio.AbstractEventLoop):
         return handle
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return SimFuture(self.kernel.number(), loop=self)
 
     def create_task(
         self,
@@ -248,7 +286,7 @@ class Host(asyncio.AbstractEventLoop):
         name: str | None = None,
         context: Context | None = None,
     ) -> asyncio.Task[Any]:
-        return asyncio.Task(coro, loop=self, name=name, context=context)
+        return SimTask(coro, self.kernel.number(), loop=self, name=name, context=context)
 
     def run_in_executor(
         self, executor: object, func: Callable[..., Any], *args: Any

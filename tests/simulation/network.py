@@ -267,6 +267,7 @@ class StreamCall:
         self._serving: Serving | None = None
         self._last = 0.0
         self._is_over = False
+        self._is_stalled = False
         self._alarm = timeout is not None and self._client.call_later(timeout, self._expire)
         self._send()
 
@@ -320,13 +321,14 @@ class StreamCall:
         net = self._network
         if self._is_over:
             return
-        if net.is_cut(self._address, self._client.name) or net.is_lost():
+        if self._is_stalled or net.is_cut(self._address, self._client.name) or net.is_lost():
             self._break_later()
             return
         self._deliver(message)
 
     def _end(self, answer: bytes | grpc.aio.AioRpcError) -> None:
-        self._deliver(answer if isinstance(answer, grpc.aio.AioRpcError) else None)
+        if not self._is_stalled:
+            self._deliver(answer if isinstance(answer, grpc.aio.AioRpcError) else None)
 
     def _deliver(self, item: Any) -> None:
         """In order, whatever the latencies."""
@@ -350,6 +352,10 @@ class StreamCall:
         self._put(_error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
     def _break_later(self) -> None:
+        """Nothing more gets through: a connection has no gaps, it stands still and then breaks."""
+        if self._is_stalled:
+            return
+        self._is_stalled = True
         self._network.kernel.call_later(KEEPALIVE, self.broken)
 
     def broken(self) -> None:
@@ -357,10 +363,6 @@ class StreamCall:
         if self._serving:
             self._serving.cancel()
         self._take(_error(grpc.StatusCode.UNAVAILABLE, "connection lost; last error: UNKNOWN"))
-
-    def is_between(self, a: str, b: str) -> bool:
-        """Whether it goes over the link between these two."""
-        return {self._client.name, self._address} == {a, b}
 
 
 class Server:
