@@ -62,6 +62,8 @@ def _keep(stock: Stock, found: _Judgement, held_back: tuple[Refusal, ...]) -> Pl
     removals, removal_notes = remove(stock)
     repairs, repair_notes = repair(stock, going={step.vm.vm_id for step in removals})
     standing = group(stock)
+    is_spent = any(each.code == "BUDGET_SPENT" for each in removal_notes)
+    is_waiting = is_spent or bool(rollout.awaited(standing))
     fresh = [step.intent for step in creates if step.intent not in stock.open_intents]
     steps = (*creates, *repairs, *removals)
     return Plan(
@@ -81,7 +83,7 @@ def _keep(stock: Stock, found: _Judgement, held_back: tuple[Refusal, ...]) -> Pl
             next_slot=stock.memory.next_slot + len(fresh),
             accepted_count=stock.count,
         ),
-        is_settled=not (steps or repair_notes or rollout.awaited(standing)) and stock.is_calm,
+        is_settled=stock.is_calm and not (steps or repair_notes or is_waiting),
     )
 
 
