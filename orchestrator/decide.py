@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from . import breaker, budget, guard, health, rollout, skew, suspension
+from . import breaker, budget, guard, health, placement, rollout, skew, suspension
 from .backoff import boot_failures, counted, early_failure, settle
 from .make import make
 from .model import Judged, Memory, Observation, Plan, Refusal, Removal, VmId, VmMemory, VmStatus
@@ -113,7 +113,11 @@ def _prepared(seen: Observation) -> Observation:
     memory = skew.not_after(seen.memory, seen.now, seen.spec.policy)
     if seen.wishes.resumes != memory.resumes_seen:
         memory = suspension.resumed(memory, seen.wishes)
-    memory = replace(memory, deletions=budget.remembered(memory, seen.spec.policy, seen.now))
+    memory = replace(
+        memory,
+        deletions=budget.remembered(memory, seen.spec.policy, seen.now),
+        shortages=placement.still_meant(memory, seen.spec),
+    )
     protected = seen.wishes.protections
     vms = seen.vms
     if protected:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from .failures import Scope, class_of
-from .model import Create, Fate, Outcome, Placement, Refusal, Shortage, Spec
+from .model import Create, Fate, Memory, Outcome, Placement, Refusal, Shortage, Spec
 from .stock import Stock
 
 
@@ -47,6 +47,15 @@ def after(
     return shortages
 
 
+def still_meant(memory: Memory, spec: Spec) -> tuple[Shortage, ...]:
+    """What is remembered of shortages. A changed spec is tried at once where the former one waited:
+    it may be the cure. What the preset does not name any more is forgotten.
+    """
+    if memory.backoff.failures and memory.backoff.spec_hash != spec.spec_hash:
+        return ()
+    return tuple(each for each in memory.shortages if _is_declared(each.placement, spec))
+
+
 def is_choice_left(shortages: Iterable[Shortage], spec: Spec, now: datetime) -> bool:
     """Whether a VM may be made somewhere at once."""
     return next(_free(spec, Counter(), tuple(shortages), now), None) is not None
@@ -68,6 +77,14 @@ def _free(
                 placement = Placement(image=image, flavor=flavor, zone=zone)
                 if not any(_covers(each, placement) for each in short):
                     yield placement
+
+
+def _is_declared(short: Placement, spec: Spec) -> bool:
+    return (
+        short.image in {"", *spec.images}
+        and short.flavor in {"", *spec.flavors}
+        and short.zone in {"", *spec.zones}
+    )
 
 
 def _covers(short: Placement, placement: Placement) -> bool:
