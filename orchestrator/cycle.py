@@ -7,7 +7,7 @@ its preset, and other presets do not notice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -250,10 +250,7 @@ class Cycles:
             provider=seen.provider,
             fencing_token=turn.fencing_token,
             holder=self.authority.owner,
-            probe_messages={
-                vm_id: (probe.verdict.name, probe.message)
-                for vm_id, probe in seen.observation.probes.items()
-            },
+            probe_messages=_said(seen.observation),
             protections=wishes.protections,
             keep_failed_time=turn.spec.policy.keep_failed_time,
         )
@@ -278,7 +275,8 @@ class Cycles:
         ]
         await self.hands.journal.tell(turn.name, tellings, fencing_token=turn.fencing_token)
         since = since_when(before.since, plan.judged, now=seen.observation.now)
-        self.board.show(turn.name, replace(before, judged=plan.judged, since=since))
+        told = replace(before, judged=plan.judged, since=since)
+        self.board.show(turn.name, replace(told, probe_messages=_said(seen.observation)))
 
     async def _tell_outcomes(self, turn: Turn, outcomes: Sequence[Outcome], shown: Shown) -> None:
         before = self.board.get(turn.name) or Shown()
@@ -362,6 +360,11 @@ class Cycles:
 
     def _now(self) -> datetime:
         return self.hands.clock.wall()
+
+
+def _said(seen: Observation) -> Mapping[VmId, tuple[str, str]]:
+    """Verdict and words of every probe."""
+    return {vm_id: (each.verdict.name, each.message) for vm_id, each in seen.probes.items()}
 
 
 def _rests(plan: Plan) -> bool:

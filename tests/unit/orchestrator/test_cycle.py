@@ -15,7 +15,7 @@ from orchestrator.config import Config
 from orchestrator.cycle import REMOVED_LOOK, RETRY_AFTER, Cycles
 from orchestrator.desk import Desk
 from orchestrator.hands import Hands
-from orchestrator.model import PresetName, VmId
+from orchestrator.model import PresetName, Probe, Verdict, VmId
 from orchestrator.records import preset_record
 from orchestrator.removals import Removals
 from runtime_service.domain import LockWish, NewSession, SessionId
@@ -361,3 +361,19 @@ async def test_an_approval_does_not_make_up_for_a_source_that_cannot_be_seen() -
         here.presets.error = ""
         await here.run()
         assert not here.iaas.vms
+
+
+async def test_what_a_probe_said_is_told_once_though_the_cycle_came_to_no_end() -> None:
+    async with place() as here:
+        check = preset_pb2.HealthCheck(driver="dummy")
+        here.presets.declared[WEB] = preset(count=1, healthcheck=check)
+        await here.run()
+        [vm_id] = here.iaas.vms
+        health = here.cycles.health
+        assert isinstance(health, FakeHealth)
+        health.probes[vm_id] = Probe(Verdict.UNHEALTHY, "refused")
+        here.store.refusing["put_state"] = Unavailable("the store is away")
+        assert codes(await here.run()) == ["UNAVAILABLE"]
+        here.store.refusing.clear()
+        await here.run()
+        assert [each.reason for each in here.store.told("VM_PROBE")] == ["UNHEALTHY"]
