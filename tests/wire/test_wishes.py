@@ -212,3 +212,20 @@ async def test_what_a_probe_says_is_told_when_it_says_something_else(here: Place
         await replica.look("web")
     told = [e.reason for e in await here.events(vm_id=vm.vm_id) if e.kind == "VM_PROBE"]
     assert told == ["HEALTHY", "UNHEALTHY"]
+
+
+async def test_a_repair_is_planned_as_it_is_then_done(here: Place) -> None:
+    policy = {"startup_grace": "0s", "reboots": 1, "breaker_count": 9}
+    replica = await settled(here, count=2, is_deaf=True, healthcheck=QUICK, policy=policy)
+    sick = (await replica.vms())[0]
+    await replica.look("web")
+    here.prober.sick |= set(sick.addresses)
+    plan = (await replica.ask("PlanPreset", preset="web")).plan
+    [step] = plan.steps
+    assert (step.action, step.vm_id) == (view.STEP_ACTION_REBOOT, sick.vm_id)
+    assert (step.reason, step.clause) == ("UNHEALTHY", "policy.reboots")
+    before = len(await here.events())
+    await replica.look("web")
+    done = [(e.kind, e.vm_id, e.reason) for e in (await here.events())[before:]]
+    assert ("VM_REBOOTING", sick.vm_id, "UNHEALTHY") in done
+    assert "VM_TERMINATING" not in {kind for kind, _, _ in done}
