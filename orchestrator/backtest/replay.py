@@ -149,7 +149,7 @@ class _Holder:
         )
 
     def _act(self, plan: Plan, seen: Observation, world: World) -> list[Outcome]:
-        """Carry out the steps, with the memory written before them and after them."""
+        """Carry out the steps, and remember as the shell does: before they are sent, and after."""
         memory = sent(plan.memory, plan.creates, now=seen.now)
         memory = doubted(memory, plan.terminations, now=seen.now)
         memory = repairing(memory, plan.repairs, now=seen.now)

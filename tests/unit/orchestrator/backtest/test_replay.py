@@ -290,6 +290,13 @@ def test_a_clock_that_is_set_back_condemns_nobody_early() -> None:
     assert back.destroyed[0].at >= told(hangs(300)).destroyed[0].at
 
 
+def test_evidence_is_told_by_the_clock_of_the_holder() -> None:
+    story = told(line(100, "clock", behind=3600), hangs(300))
+    assert "failing since 2030-01-01 11:05:00" in story.destroyed[0].evidence
+    right = told(line(100, "clock", behind=3600), line(200, "clock", behind=0), hangs(300))
+    assert "failing since 2030-01-01 12:05:00" in right.destroyed[0].evidence
+
+
 def test_a_removed_preset_is_let_go_of() -> None:
     story = told(line(300, "preset", removed=True), hangs(400))
     assert (story.destroyed, story.creates, story.missing_seconds) == ((), 0, 0)
@@ -378,6 +385,11 @@ def test_what_is_missing_is_counted_in_vm_seconds_and_at_its_worst() -> None:
     story = told(*gone, boot_time=100)
     assert story.most_missing == 2
     assert story.missing_seconds == pytest.approx(200, abs=4)
+
+
+def test_a_vm_that_hangs_does_not_serve() -> None:
+    story = told(hangs(300), under=terms(check=Check(observe_only=True)))
+    assert (story.most_missing, story.missing_seconds) == (1, 1500)
 
 
 def test_the_same_timeline_gives_the_same_story() -> None:
