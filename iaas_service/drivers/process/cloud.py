@@ -299,7 +299,13 @@ class ProcessCloud:
                 process.signal_group(signal.SIGKILL)
                 if not await self._ends(process, _KILL_PATIENCE):
                     raise Unavailable(f"process {process.pid} cannot be killed")
-        await self._in_thread(machine.kill_rest)
+        await self._end_rest(machine)
+
+    async def _end_rest(self, machine: Machine) -> None:
+        """What is told to die still holds the folder for a moment, and may write into it."""
+        end = self._clock.elapsed() + _KILL_PATIENCE
+        while await self._in_thread(machine.kill_rest) and self._clock.elapsed() < end:
+            await self._clock.sleep(_POLL)
 
     async def _ends(self, process: Process, patience: timedelta) -> bool:
         end = self._clock.elapsed() + patience

@@ -25,7 +25,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from stat import S_ISREG
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -329,13 +328,11 @@ def _texts(path: Path) -> Mapping[str, str] | None:
 
 
 def _end_of(path: Path, size: int) -> str:
-    # It lies where the VM may put something else in its place, a pipe that never ends for one.
+    # It lies where the VM may put something else in its place: a link to another's file, or a pipe,
+    # whose opening would wait for ever, and which cannot be sought in.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags), "rb") as file:
-        stat = os.fstat(file.fileno())
-        if not S_ISREG(stat.st_mode):
-            return ""
-        file.seek(max(0, stat.st_size - size))
+        file.seek(max(0, os.fstat(file.fileno()).st_size - size))
         return file.read(size).decode(errors="replace")
 
 

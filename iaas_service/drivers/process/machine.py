@@ -54,13 +54,15 @@ class Machine:
         self.process = self.process or self.folder.process()
         return self.process
 
-    def kill_rest(self) -> None:
+    def kill_rest(self) -> bool:
         """Kill what its process left behind, wherever it hides; the lock tells that there is
-        something.
+        something.  False once there is nothing.
         """
-        if self.folder.is_alive():
+        is_alive = self.folder.is_alive()
+        if is_alive:
             for process in proc.holders(f"VM_ID={self.facts.vm_id}"):
                 proc.kill(process)
+        return is_alive
 
     def _state(self) -> tuple[VmState, str]:
         if self.doing:

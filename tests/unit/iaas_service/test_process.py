@@ -147,8 +147,8 @@ async def test_vms_outlive_the_service_and_are_found_again(tmp_path: Path) -> No
     async with cloud_in(tmp_path, flavors={"small": SLEEPER}) as former:
         vm = await former.create(order)
     async with sleepers(tmp_path) as cloud:
-        [again] = (await cloud.list()).vms
-        assert again == vm
+        again = await until(cloud, vm.vm_id, VmState.RUNNING)
+        assert (await cloud.list()).vms == [again] == [vm]
         assert marker.read(again.metadata, "contract") == order.marker
         assert (await cloud.create(order)).vm_id == vm.vm_id
         assert len((await cloud.list()).vms) == 1
@@ -691,6 +691,24 @@ async def test_a_rebuilt_vm_runs_the_new_user_data_in_an_empty_folder(tmp_path: 
         assert not list(folder.glob("*.new"))
 
 
+async def test_a_vm_is_started_anew_only_when_all_that_it_left_behind_is_dead(
+    tmp_path: Path,
+) -> None:
+    deaf = "trap '' TERM; while :; do mkdir -p d; date > d/now; done"
+    crowd = f'#!/bin/sh\nfor n in 1 2 3 4 5 6; do setsid sh -c "{deaf}" & done; echo up > word\n'
+    crowd += "exec sleep 600\n"
+    async with ephemeral(tmp_path) as cloud:
+        vm = await cloud.create(an_order(spec=Spec(flavor="small", user_data=crowd)))
+        folder = cloud.root.path / vm.vm_id
+        await until_written(folder, "up")
+        await until_true((folder / "d").exists)
+        await cloud.reboot(vm)
+        await until_true((folder / "d").exists)
+        await cloud.rebuild(vm, writing("new"), spec_hash="77aa")
+        await until_written(folder, "new")
+        assert not (folder / "d").exists()
+
+
 async def test_a_rebuilt_vm_without_user_data_has_none_left(tmp_path: Path) -> None:
     async with ephemeral(tmp_path) as cloud:
         vm = await cloud.create(an_order(spec=writing("old")))
@@ -705,7 +723,7 @@ async def test_a_rebuilt_vm_is_known_as_rebuilt_by_the_next_service(tmp_path: Pa
         vm = await former.create(order)
         rebuilt = await former.rebuild(vm, writing("new"), spec_hash="77aa")
     async with ephemeral(tmp_path) as cloud:
-        [again] = (await cloud.list()).vms
+        again = await until(cloud, vm.vm_id, VmState.RUNNING)
         assert again == rebuilt
         assert again.metadata[marker.SPEC] == "77aa"
         assert (await cloud.create(order)).vm_id == vm.vm_id, "its request is still its own"
@@ -783,7 +801,7 @@ async def test_a_vm_keeps_its_flavor_and_a_flavor_that_is_gone_rebuilds_nothing(
         with pytest.raises(NotFound) as refusal:
             await cloud.rebuild(rebuilt, Spec(flavor="large"), spec_hash="")
         assert refusal.value.reason == "FLAVOR_NOT_FOUND"
-        assert await state_of(cloud, vm.vm_id) is VmState.RUNNING
+        await until(cloud, vm.vm_id, VmState.RUNNING)
 
 
 # Consoles.
