@@ -52,7 +52,6 @@ CLASSES: Mapping[str, FailureClass] = {
     "NOT_FOUND": _BAD_SPEC,
     "IMAGE_NOT_FOUND": replace(_BAD_SPEC, scope=Scope.IMAGE),
     "FLAVOR_NOT_FOUND": replace(_BAD_SPEC, scope=Scope.FLAVOR),
-    "DENIED": _AUTH,
     "PERMISSION_DENIED": _AUTH,
     "UNAUTHENTICATED": _AUTH,
     "UNAVAILABLE": FailureClass(

@@ -29,6 +29,7 @@ from .clients.calls import Rebuild
 from .clients.iaas import Iaas
 from .clients.presets import Declared
 from .config import LEAST_TIME
+from .failures import CLASSES
 from .journal import Journal
 from .model import (
     Create,
@@ -180,7 +181,9 @@ def _failed(step: Step, error: ShepherdError) -> Outcome:
 
 
 def _class_of(error: ShepherdError) -> str:
-    """The class that patience goes by: what a person must mend is told by its code."""
-    if isinstance(error, BadRequest | NotFound | Denied):
+    """The class that patience goes by; where it knows no finer word, what a person must mend is
+    told by its code.
+    """
+    if error.reason not in CLASSES and isinstance(error, BadRequest | NotFound | Denied):
         return error.code.name
     return error.reason

@@ -35,7 +35,7 @@ _ON_THE_WAY = {
     "WAITING_FOR_REPLACEMENT",
 }
 # What is told to people, and keeps nothing from being as declared.
-_TOLD = {"OUTDATED"}
+_TOLD = {"KEPT_FOR_STUDY", "OUTDATED"}
 
 
 def phase_of(seen: Observation, plan: Plan, refusals: Sequence[Refusal]) -> Phase:

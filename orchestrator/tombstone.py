@@ -12,7 +12,7 @@ from datetime import datetime
 from .budget import within_budget
 from .health import moment
 from .model import Judged, Process, Reason, Refusal, Removal, Spec, Terminate, VmState, VmStatus
-from .patience import is_lingering, may_retry
+from .patience import is_lingering, may_retry, names
 from .stock import Stock
 
 # What nobody can tell about stays; what is going already needs nothing.
@@ -22,10 +22,12 @@ _LEFT = {VmStatus.UNKNOWN, VmStatus.DELETING}
 def wind_down(stock: Stock, removal: Removal) -> tuple[tuple[Terminate, ...], tuple[Refusal, ...]]:
     """VMs of a removed preset that go now, and what else is to be said."""
     spec = stock.seen.spec
+    notes = (_removed(spec, removal),)
+    if removal.held_back and spec.policy.deleted_on_removal:
+        # Told from the first: people have the grace to find out what went wrong.
+        return (), (*notes, Refusal("REMOVALS_NEED_APPROVAL", removal.held_back))
     if not _is_due(spec, removal, stock.seen.now):
-        return (), (_removed(spec, removal),)
-    if removal.held_back:
-        return (), (_removed(spec, removal), Refusal("REMOVALS_NEED_APPROVAL", removal.held_back))
+        return (), notes
     doomed = [each for each in stock.judged if _may_go(each, stock)]
     if doomed and stock.is_paused(Process.SCALE_IN):
         return (), (stock.paused(Process.SCALE_IN, f"VMs of a removed preset: {len(doomed)}"),)
@@ -34,8 +36,8 @@ def wind_down(stock: Stock, removal: Removal) -> tuple[tuple[Terminate, ...], tu
         Terminate(vm=each.vm, reason=Reason.PRESET_REMOVED, evidence=evidence) for each in doomed
     ]
     records = [step for step in steps if step.vm.state is VmState.TERMINATED]
-    living, notes = within_budget([step for step in steps if step not in records], stock)
-    return (*living, *records), (_removed(spec, removal), *notes, *_spared(stock))
+    living, limits = within_budget([step for step in steps if step not in records], stock)
+    return (*living, *records), (*notes, *limits, *_spared(stock))
 
 
 def _is_due(spec: Spec, removal: Removal, now: datetime) -> bool:
@@ -65,5 +67,4 @@ def _spared(stock: Stock) -> tuple[Refusal, ...]:
     spared = [each for each in stock.judged if each.vm.protected]
     if not spared:
         return ()
-    names = ", ".join(each.vm.name or each.vm.vm_id for each in spared)
-    return (Refusal("PROTECTED", f"{names}: protected, left alone"),)
+    return (Refusal("PROTECTED", f"{names(spared)}: protected, left alone"),)

@@ -44,6 +44,7 @@ from vmshepherd_kit.errors import (
     BadRequest,
     Denied,
     NoCapacity,
+    NotFound,
     OutcomeUnknown,
     SessionLost,
     ShepherdError,
@@ -338,6 +339,19 @@ async def test_credentials_that_do_not_allow_it_have_a_class_of_their_own() -> N
         here.iaas.create_errors = [Denied("not your project")]
         _, [outcome] = await here.act(creating(1))
         assert outcome.reason == "PERMISSION_DENIED"
+
+
+@pytest.mark.parametrize(
+    ("reason", "known_as"),
+    [("IMAGE_NOT_FOUND", "IMAGE_NOT_FOUND"), ("NETWORK_NOT_FOUND", "NOT_FOUND")],
+)
+async def test_what_is_not_found_has_the_finest_class_that_patience_knows(
+    reason: str, known_as: str
+) -> None:
+    async with workplace() as here:
+        here.iaas.create_errors = [NotFound("no such thing", reason=reason)]
+        _, [outcome] = await here.act(creating(1))
+        assert outcome.reason == known_as
 
 
 async def test_no_create_leaves_before_its_intent_is_stored() -> None:

@@ -85,10 +85,16 @@ def test_they_go_within_the_budget_of_a_cycle_and_of_a_window() -> None:
     assert "BUDGET_SPENT" in codes(plan)
 
 
-def test_what_needs_an_approval_waits_for_it() -> None:
-    plan = decide(removed(replace(LONG_GONE, held_back="9 of 10 presets are removed")))
+@pytest.mark.parametrize("removal", [JUST_GONE, LONG_GONE])
+def test_what_needs_an_approval_says_so_from_the_first_and_waits_for_it(removal: Removal) -> None:
+    plan = decide(removed(replace(removal, held_back="9 of 10 presets are removed")))
     assert not plan.steps
     assert "9 of 10" in said(plan, "REMOVALS_NEED_APPROVAL")
+
+
+def test_what_is_kept_for_good_needs_no_approval() -> None:
+    held = replace(LONG_GONE, held_back="9 of 10 presets are removed")
+    assert codes(decide(removed(held, policy={}))) == {"PRESET_REMOVED"}
 
 
 def test_an_unmanaged_preset_is_left_alone_for_ever() -> None:
