@@ -5,9 +5,10 @@ VMs that are a person's (stopped, moved, protected) or nobody can tell about are
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 
 from .health import is_failing
 from .model import Judged, VmMemory, VmStatus
@@ -48,18 +49,28 @@ def trials(memory: VmMemory) -> tuple[int, datetime]:
     return (0 if memory.is_doubtful else 2, memory.terminate_failed_at)
 
 
-def spread(order: Sequence[Judged], alive: Iterable[Judged]) -> list[Judged]:
+def spread(
+    order: Sequence[Judged], alive: Iterable[Judged], *, is_outdated_first: bool = False
+) -> list[Judged]:
     """The same order, those of the fullest zone first among VMs that are equally grave."""
+
+    def kind(judged: Judged) -> tuple[object, ...]:
+        return (*_gravity(judged), is_outdated_first and judged.is_outdated)
+
     load = Counter(each.vm.zone for each in alive)
-    left, found = list(order), list[Judged]()
-    while left:
-        first = _class_of(left[0])
-        equals = [each for each in left if _class_of(each) == first]
-        chosen = max(equals, key=lambda each: load[each.vm.zone])
-        load[chosen.vm.zone] -= 1
-        left.remove(chosen)
-        found.append(chosen)
-    return found
+    return [each for _, equals in groupby(order, kind) for each in _fullest_first(equals, load)]
+
+
+def _fullest_first(equals: Iterable[Judged], load: Counter[str]) -> Iterator[Judged]:
+    zones = dict[str, deque[tuple[int, Judged]]]()
+    for place, each in enumerate(equals):
+        zones.setdefault(each.vm.zone, deque()).append((-place, each))
+    while zones:
+        zone = max(zones, key=lambda zone: (load[zone], zones[zone][0][0]))
+        load[zone] -= 1
+        yield zones[zone].popleft()[1]
+        if not zones[zone]:
+            del zones[zone]
 
 
 def _may_leave(judged: Judged) -> bool:
@@ -67,10 +78,6 @@ def _may_leave(judged: Judged) -> bool:
     if judged.status is VmStatus.STOPPED and judged.leaves_for is None:
         return False
     return judged.status in _GRAVITY and not judged.vm.protected
-
-
-def _class_of(judged: Judged) -> tuple[object, ...]:
-    return (*_gravity(judged), judged.is_outdated)
 
 
 def _gravity(judged: Judged) -> tuple[int, bool, bool, bool]:

@@ -177,13 +177,14 @@ def _surplus(stock: Stock, number: int) -> tuple[list[Terminate], tuple[Refusal,
     if stock.memory.breaker_since is not None and number <= policy.max_surge:
         message = f"{number} surplus VMs may be replacements: they stay until the breaker closes"
         return [], (Refusal("SURPLUS_STAYS", message),)
+    is_outdated_first = policy.replace is not Replace.NEVER
     order = leaving_order(
         stock.sound,
         oldest_first=policy.oldest_leaves_first,
-        is_outdated_first=policy.replace is not Replace.NEVER,
+        is_outdated_first=is_outdated_first,
     )
     if stock.seen.spec.zones:
-        order = spread(order, stock.sound)
+        order = spread(order, stock.sound, is_outdated_first=is_outdated_first)
     fit = [each for each in order if may_retry(each, stock)]
     chosen = untried_first(fit)[:number]
     evidence = f"VMs alive: {len(stock.alive)}, declared: {stock.count}"

@@ -3,7 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.model import Judged, VmState, VmStatus
-from orchestrator.ranking import leaving_order
+from orchestrator.patience import names
+from orchestrator.ranking import leaving_order, spread
 from tests.support.given import CONDEMNED, LONG_AGO, NOW, SERVING, judged, seconds
 
 
@@ -52,3 +53,49 @@ def test_one_that_fails_at_present_leaves_before_a_younger_one_that_passes() -> 
         "failing",
         "young",
     ]
+
+
+def test_one_that_has_not_proved_itself_leaves_before_an_older_one_that_has() -> None:
+    fresh = replace(SERVING, was_proved=False)
+    old, young = judged("old", created=LONG_AGO), judged("young", created=NOW, memory=fresh)
+    assert order(old, young, oldest_first=True) == ["young", "old"]
+
+
+def test_the_outdated_leave_first_among_equals_where_that_makes_a_difference() -> None:
+    old, new = replace(judged("old"), is_outdated=True), judged("new", created=NOW)
+    ranked = leaving_order([new, old], oldest_first=False, is_outdated_first=True)
+    assert [each.vm.vm_id for each in ranked] == ["old", "new"]
+    assert order(new, old) == ["new", "old"]
+
+
+def spread_of(zones: str, *, is_outdated_first: bool = False, **outdated: bool) -> list[str]:
+    """In which order VMs of these zones leave, when they would leave as they are listed."""
+    group = [
+        replace(judged(f"{zone}{place}", zone=zone), is_outdated=outdated.get(zone, False))
+        for place, zone in enumerate(zones)
+    ]
+    spread_out = spread(group, group, is_outdated_first=is_outdated_first)
+    return [each.vm.vm_id for each in spread_out]
+
+
+def test_the_fullest_zone_loses_first_and_equals_leave_as_they_stand() -> None:
+    assert spread_of("abbb") == ["b1", "b2", "a0", "b3"]
+    assert spread_of("abc") == ["a0", "b1", "c2"]
+    assert spread_of("") == []
+
+
+def test_a_grave_vm_leaves_before_a_healthy_one_of_a_fuller_zone() -> None:
+    sick = judged("sick", VmStatus.UNHEALTHY, memory=CONDEMNED, zone="a")
+    group = [sick, *(judged(f"b{number}", zone="b") for number in range(3))]
+    assert spread(group, group)[0] is sick
+
+
+def test_an_outdated_vm_leaves_before_the_fullest_zone_where_that_makes_a_difference() -> None:
+    assert spread_of("abb", is_outdated_first=True, a=True)[0] == "a0"
+    assert spread_of("abb", a=True)[0] == "b1"
+
+
+def test_a_sentence_about_many_vms_names_the_first_of_them() -> None:
+    assert names([judged("a"), judged("b")]) == "a, b"
+    many = names([judged(f"v{number}") for number in range(3000)])
+    assert many.endswith("v8, v9 and 2990 more")
