@@ -157,11 +157,7 @@ class _Scribe:
         lives = sorted(every, key=lambda life: life.begins.vm_id)
         records = [*self.records, *fates(lives), *(each for life in lives for each in life.all())]
         length = max(0.0, self._at(self.now.time))
-        # Those that appear come first: others speak of them.
-        inside = sorted(
-            (each for each in records if each.at <= length),
-            key=lambda each: (each.at, not isinstance(each, Appears)),
-        )
+        inside = sorted((each for each in records if each.at <= length), key=lambda each: each.at)
         return Recorded(Timeline(self._head(lives, length), tuple(inside)), tuple(self.warnings))
 
     def _head(self, lives: Sequence[Life], length: float) -> Head:
@@ -276,9 +272,8 @@ class _Scribe:
                 life.judge(VerdictChange(at=at, vm_id=vm_id, verdict=verdict, message=words))
             case "VM_TERMINATING":
                 life.is_sent_away = True
-                if event.reason == Reason.OPERATOR.name and at > 0 and not _is_made(life):
-                    wish = Asked(at=at, action=Action.TERMINATE, vm_id=vm_id, reason="as recorded")
-                    self.records.append(wish)
+                if event.reason == Reason.OPERATOR.name:
+                    life.ask(Action.TERMINATE, at=max(at, 0.0))
             case "VM_PROTECTED" | "VM_UNPROTECTED":
                 self._protected(life, at, is_on=event.kind == "VM_PROTECTED")
             case "VM_KEPT":
@@ -295,8 +290,7 @@ class _Scribe:
         if at <= 0:
             life.begins = replace(life.begins, protected=is_on)
             return
-        action = Action.PROTECT if is_on else Action.UNPROTECT
-        self.records.append(Asked(at=at, action=action, vm_id=life.begins.vm_id))
+        life.ask(Action.PROTECT if is_on else Action.UNPROTECT, at=at)
 
     def _add_unheard(self) -> None:
         """VMs that stand at the end, and of which no event tells."""
@@ -328,10 +322,6 @@ def _status(event: Told) -> VmStatus:
 
 def _verdict_of(event: Told) -> Verdict | None:
     return _VERDICTS.get(_status(event))
-
-
-def _is_made(life: Life) -> bool:
-    return life.begins.by is Doer.HOLDER
 
 
 def _asked(event: Told, at: float) -> Asked:

@@ -13,7 +13,9 @@ from ..model import Verdict, VmState
 from .timeline import (
     BOOT_SECONDS,
     NEW,
+    Action,
     Appears,
+    Asked,
     Doer,
     Gone,
     Record,
@@ -31,14 +33,9 @@ class Life:
     """One VM: how it begins, and what happens to it from the start on."""
 
     begins: Appears
-    records: list[StateChange | VerdictChange | Gone] = field(default_factory=list)
+    records: list[StateChange | VerdictChange | Gone | Asked] = field(default_factory=list)
     # Whether the recorded holder sent it away: what follows is the holder's doing.
     is_sent_away: bool = False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it is gone."""
-        return bool(self.records) and isinstance(self.records[-1], Gone)
 
     def turn(self, change: StateChange) -> None:
         """The cloud says something else of it."""
@@ -59,6 +56,11 @@ class Life:
         else:
             self.records.append(change)
 
+    def ask(self, action: Action, *, at: float) -> None:
+        """A person asks for something that is about it."""
+        vm_id = self.begins.vm_id
+        self.records.append(Asked(at=at, action=action, vm_id=vm_id, reason="as recorded"))
+
     def end(self, at: float) -> None:
         """It is gone."""
         doer = Doer.HOLDER if self.is_sent_away else Doer.CLOUD
@@ -66,7 +68,7 @@ class Life:
 
     def all(self) -> Iterator[Record]:
         """Its records, the first one first; none of one that was gone before the start."""
-        if self.is_over and self.records[-1].at <= 0:
+        if any(isinstance(each, Gone) and each.at <= 0 for each in self.records):
             return
         yield self.begins
         yield from self.records

@@ -163,6 +163,16 @@ def test_a_vm_that_a_person_wanted_gone_is_wished_away_in_the_replay_too() -> No
     assert ends(replay(again(found), terms())) == [("a", "OPERATOR")]
 
 
+def test_a_wish_from_before_the_window_is_one_of_its_beginning_unless_it_was_fulfilled() -> None:
+    wished = [*stood("a", "b"), event(-9, "VM_TERMINATING", "a", "OPERATOR")]
+    assert ends(replay(again(record([*wished, event(5, "VM_GONE", "a")])), terms())) == [
+        ("a", "OPERATOR")
+    ]
+    assert lines(record([*wished, event(-5, "VM_GONE", "a")])) == [
+        (0, "Appears", "b RUNNING HEALTHY CLOUD")
+    ]
+
+
 def test_vms_that_the_holder_made_are_marked_as_its_own() -> None:
     found = record(
         [
@@ -268,6 +278,9 @@ def test_a_listing_that_was_not_whole_when_the_window_began_is_not_forgotten() -
     cell = event(-10, "CONDITION_SET", reason="LISTING_INCOMPLETE", message="a cell is down")
     found = record([*stood("a"), cell])
     assert (0, "ListingChange", "a cell is down") in lines(found)
+    healed = event(-5, "CONDITION_CLEARED", reason="LISTING_INCOMPLETE")
+    changes = [each for each in lines(record([*stood("a"), cell, healed])) if each[1] != "Appears"]
+    assert changes == [(0, "ListingChange", "")], "of what was before only the last word holds"
 
 
 def test_a_changed_spec_is_known_by_what_was_made() -> None:
