@@ -238,6 +238,30 @@ def test_a_sick_outdated_vm_is_replaced_before_the_next_batch() -> None:
     assert len(plan.creates) == 1
 
 
+@pytest.mark.parametrize("on_its_way", [True, False])
+def test_no_batch_begins_while_a_vm_is_missing(*, on_its_way: bool) -> None:
+    coming = Intent(
+        request_id=RequestId("r"), name="n", spec_hash=SPEC, phase=IntentPhase.SENT, sent_at=NOW
+    )
+    slow = replace(FULL, reason="THROTTLED")
+    memory = Memory(accepted_count=3, intents=(coming,) if on_its_way else (), backoff=slow)
+    assert not leaving(decide(seen(rolling(3), outdated("ab"), memory=memory)))
+
+
+def test_no_batch_begins_while_another_vm_is_still_being_replaced() -> None:
+    """It is condemned, its replacement stands, and its last probe does not confirm it."""
+    remembered = memories("bcn") | memories("a", CONDEMNED)
+    plan = decide(
+        seen(
+            rolling(3, check=Check(), max_surge=2),
+            (*outdated("abc"), vm("n")),
+            remembered=remembered,
+            probes={vm_id(name): HEALTHY for name in "bcn"},
+        )
+    )
+    assert leaving(plan) == {"a": Reason.UNHEALTHY}
+
+
 # --- where there is no room --------------------------------------------------------------------
 
 
@@ -281,6 +305,14 @@ def test_what_is_a_persons_stays_and_holds_up_nobody(other: Vm) -> None:
     last = decide(seen(rolling(3), (*vms("mn"), other)))
     assert not last.steps
     assert last.is_settled
+
+
+def test_nobody_waits_for_the_sake_of_a_protected_vm() -> None:
+    spared = vm("p", spec_hash=FORMER, protected=True)
+    remembered = memories("p") | memories("mn", FRESH)
+    plan = decide(seen(rolling(3), (*vms("mn"), spared), remembered=remembered))
+    assert "ROLLOUT_WAITING" not in codes(plan)
+    assert plan.is_settled
 
 
 def test_one_that_cannot_be_destroyed_stands_behind_the_others() -> None:

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from orchestrator.decide import decide
 from orchestrator.model import (
     Backoff,
+    Deletion,
     Intent,
     IntentPhase,
     Memory,
+    Placement,
     Policy,
     RequestId,
+    Shortage,
     VmId,
     VmMemory,
 )
@@ -27,12 +33,23 @@ def test_no_time_is_later_than_now() -> None:
         failing_since=AHEAD,
         terminating_since=AHEAD,
         terminate_failed_at=AHEAD,
+        ready_since=AHEAD,
+        repaired_at=AHEAD,
+        kept_since=AHEAD,
     )
     intent = Intent(
         request_id=RequestId("r"), name="n", spec_hash=SPEC, phase=IntentPhase.SENT, sent_at=AHEAD
     )
     memory = not_after(
-        Memory(vms={VmId("a"): ahead}, intents=(intent,), breaker_since=AHEAD), NOW, POLICY
+        Memory(
+            vms={VmId("a"): ahead},
+            intents=(intent,),
+            breaker_since=AHEAD,
+            suspended_since=AHEAD,
+            deletions=(Deletion(at=AHEAD),),
+        ),
+        NOW,
+        POLICY,
     )
     vm = memory.vms[VmId("a")]
     assert {
@@ -41,9 +58,32 @@ def test_no_time_is_later_than_now() -> None:
         vm.failing_since,
         vm.terminating_since,
         vm.terminate_failed_at,
+        vm.ready_since,
+        vm.repaired_at,
+        vm.kept_since,
         memory.intents[0].sent_at,
         memory.breaker_since,
+        memory.suspended_since,
+        memory.deletions[0].at,
     } == {NOW}
+
+
+@pytest.mark.parametrize(
+    "time", ["first_running", "failing_since", "ready_since", "repaired_at", "kept_since"]
+)
+def test_one_time_that_is_ahead_is_enough(time: str) -> None:
+    changes: dict[str, Any] = {time: AHEAD}
+    memory = Memory(vms={VmId("a"): replace(SERVING, **changes)})
+    assert getattr(not_after(memory, NOW, POLICY).vms[VmId("a")], time) == NOW
+
+
+def test_patience_and_shortages_end_in_due_time_by_the_presets_own_longest() -> None:
+    policy = Policy(longest_backoff=seconds(60))
+    short = Shortage(placement=Placement(), until=AHEAD, reason="NO_CAPACITY")
+    memory = not_after(
+        Memory(backoff=Backoff(failures=1, until=AHEAD), shortages=(short,)), NOW, policy
+    )
+    assert memory.backoff.until == memory.shortages[0].until == NOW + seconds(60)
 
 
 def test_what_is_not_ahead_is_left_as_it_is() -> None:
