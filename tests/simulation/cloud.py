@@ -99,6 +99,11 @@ class Body:
         """Whether it exists and nothing has ended it."""
         return self.state not in DEAD and self.asked_away_at is None and self.gone_from is None
 
+    @property
+    def is_hurt(self) -> bool:
+        """Whether it lives, was made to serve, and somebody but us keeps it from serving."""
+        return self.is_alive and (self.is_sick or self.state is VmState.STOPPED)
+
     def died_since(self, moment: float) -> bool:
         """Whether it has died, by no act of ours, after that moment."""
         return self.ended_at is not None and self.ended_at > moment
@@ -134,6 +139,8 @@ class Temper:
     slow_boots: float = 0.0
     """Probability that a VM boots for minutes."""
     stillborn: float = 0.0
+    vanishes: float = 0.0
+    """Probability that a VM is gone before anybody has listed it."""
     quota: int = 10_000
     cells_down: set[int] = field(default_factory=set)
     """Cells that do not answer: their VMs are missing from listings, and cannot be read by id."""
@@ -171,9 +178,7 @@ class Truth:
 
     def serving(self, preset: str) -> list[Body]:
         """VMs of a preset that really serve."""
-        return [
-            b for b in self.living(preset) if b.state is VmState.RUNNING and not b.is_sick
-        ]
+        return [b for b in self.living(preset) if b.state is VmState.RUNNING and b.well_since]
 
     def chance(self, probability: float) -> bool:
         """Whether it happens this time."""
@@ -291,6 +296,8 @@ class Truth:
         self.bodies[body.vm_id] = body
         self._requests[mark.request_id] = body.vm_id
         self._moved()
+        if self.chance(self.temper.vanishes):
+            self.kernel.call_later(0.01, lambda: self._vanish(body))
         stillborn = self.chance(self.temper.stillborn)
         self.kernel.call_at(body.boots_until, lambda: self._booted(body, stillborn=stillborn))
         return body
@@ -304,6 +311,10 @@ class Truth:
         body.fails_since = now
         self.kernel.call_at(body.warm_from, lambda: self.feel(body))
         self._tell(body)
+
+    def _vanish(self, body: Body) -> None:
+        self.kill(body, "fault")
+        self._gone(body)
 
     def feel(self, body: Body) -> None:
         """Note since when its service answers, or does not."""

@@ -48,12 +48,20 @@ def fault(name: str, weight: int = 3) -> Callable[[Strike], Strike]:
 class Chaos:
     """Strikes a world until it is healed."""
 
-    def __init__(self, world: World, people: People, *, only: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        world: World,
+        people: People,
+        *,
+        only: tuple[str, ...] = (),
+        per_hour: float = PER_HOUR,
+    ) -> None:
         self.world = world
         self.people = people
         self.chance = random.Random(f"faults {world.shape.seed}")
         self.swarm = self._swarm(only)
         self.struck = 0
+        self._per_hour = per_hour
         self._number = 0
         self._undo: dict[int, Callable[[], None]] = {}
         self._is_over = False
@@ -105,7 +113,7 @@ class Chaos:
         self.lasting(seconds, process.start)
 
     def _next(self) -> None:
-        self.world.kernel.call_later(self.chance.expovariate(PER_HOUR / 3600), self._strike)
+        self.world.kernel.call_later(self.chance.expovariate(self._per_hour / 3600), self._strike)
 
     def _strike(self) -> None:
         if self._is_over:
@@ -123,6 +131,8 @@ class Chaos:
 
     def _swarm(self, only: tuple[str, ...]) -> list[Fault]:
         fit = [f for f in _FAULTS if self.world.memory or f.name != "the store fails over"]
+        if unknown := set(only) - {each.name for each in _FAULTS}:
+            raise ValueError(f"no such faults: {sorted(unknown)}")
         if only:
             return [each for each in fit if each.name in only]
         drawn = [each for each in fit if each.name in _ALWAYS or self.chance.random() < 0.55]
@@ -347,6 +357,11 @@ def _stillborn(chaos: Chaos) -> str:
     return _temper(chaos, "stillborn", 0.2, 0.8)
 
 
+@fault("newborn VMs vanish", 2)
+def _newborn_vanish(chaos: Chaos) -> str:
+    return _temper(chaos, "vanishes", 0.3, 0.9)
+
+
 @fault("the quota is used up", 2)
 def _quota(chaos: Chaos) -> str:
     truth = chaos.world.truth
@@ -469,7 +484,7 @@ def _sicken(chaos: Chaos, body: Body) -> None:
 
 def _cure(chaos: Chaos, bodies: list[Body]) -> None:
     for body in bodies:
-        body.is_sick = body.spec.image == "bad"
+        body.is_sick = False
         chaos.world.truth.feel(body)
 
 

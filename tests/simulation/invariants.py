@@ -18,7 +18,9 @@ from .ledger import ECHO
 from .network import Caller
 from .suite import World
 
-MAX_SURGE = MAX_UNAVAILABLE = 1
+MAX_SURGE = 1
+# So many VMs may be destroyed within a window, over all presets.
+MOST_ENDS, WINDOW = 20, 600.0
 GRACE = 120.0
 # What the clocks of two machines may differ by within a minute or two.
 TOLERANCE = 0.95
@@ -55,8 +57,7 @@ class Judge:
         self._iaas: object = None
         self._actors: dict[tuple[str, int], object] = {}
         self._untrue_since: dict[str, float] = {}
-        self._short_since: dict[str, float] = {}
-        self._mutations_when_quiet = 0
+        self._ends: list[tuple[float, object, str]] = []
         world.truth.watch = self
         world.network.watchers.append(self.delivered)
 
@@ -119,10 +120,10 @@ class Judge:
             return
         if body.metadata.get("vmshepherd_protected") and self._is_old_news(body):
             self._broken("I4", f"{body.vm_id} of {preset} is protected and destroyed: {reason}")
+        self._budget(body, caller)
+        self._floor(body, reason)
         if reason in _HEALTH:
             self._for_health(body, reason)
-        else:
-            self._floor(body, reason)
 
     def _for_health(self, body: Body, reason: str) -> None:
         now = self._world.kernel.now
@@ -135,7 +136,6 @@ class Judge:
             if now - body.running_since < GRACE * TOLERANCE:
                 self._broken("I4", f"{body.vm_id} of {body.preset} is destroyed in its grace")
         self._breaker(body)
-        self._replaced_first(body)
 
     def _breaker(self, body: Body) -> None:
         """I6: with so many failing for so long, nobody may be destroyed for health."""
@@ -147,20 +147,44 @@ class Judge:
             many = f"{len(failing)} of {len(running)}"
             self._broken("I6", f"{body.vm_id} of {body.preset} is destroyed while {many} fail")
 
-    def _replaced_first(self, body: Body) -> None:
-        """I2: a VM that fails its check stays until its replacement is there."""
-        self._floor(body, "UNHEALTHY")
-
     def _floor(self, body: Body, reason: str) -> None:
-        """I2: of VMs that nobody but us has ended, so many stay."""
+        """I2: so many go on serving, but for those whom others have ended or made fail.
+
+        What died a while ago may not be known to whoever decided, and nor may a VM that fails.
+        """
+        if body.well_since is None or body.state is not VmState.RUNNING:
+            return
         preset, now = body.preset, self._world.kernel.now
-        stay = len(self._truth.living(preset)) - 1
-        hidden = sum(1 for b in self._truth.bodies.values() if b.preset == preset and b.died_since(now - ECHO))
-        least = min(self._ledger.least(preset), self._ledger.count(preset)) - MAX_UNAVAILABLE
-        if stay + hidden < least:
+        mates = [b for b in self._truth.bodies.values() if b.preset == preset]
+        stay = len(self._truth.serving(preset)) - 1
+        excused = sum(1 for b in mates if b.died_since(now - ECHO) or b.is_hurt)
+        least = min(self._ledger.least(preset), self._ledger.count(preset))
+        least -= self._ledger.unavailable[preset]
+        if stay + excused < least:
             self._broken(
-                "I2", f"{preset}: {body.vm_id} is destroyed ({reason}), {stay} stay, {least} are the least"
+                "I2",
+                f"{preset}: {body.vm_id} is destroyed ({reason}), {stay} serve, {least} must",
             )
+
+    def _budget(self, body: Body, caller: Caller | None) -> None:
+        """I2: so many within a window, and a tenth of a preset (or one VM) with one call."""
+        now = self._world.kernel.now
+        life = self._world.iaas.life
+        self._ends = [each for each in self._ends if each[0] > now - WINDOW]
+        self._ends.append((now, life, body.vm_id))
+        ours = {vm_id for _, in_life, vm_id in self._ends if in_life is life}
+        if len(ours) > MOST_ENDS:
+            self._broken("I2", f"{len(ours)} VMs were destroyed within ten minutes")
+        if caller is None:
+            return
+        together = [m for m in caller.request.terminations if self._costs(m, body.preset)]
+        most = max(1, max(self._ledger.most(body.preset) + MAX_SURGE, 10) // 10)
+        if len(together) > most:
+            self._broken("I2", f"{body.preset}: {len(together)} VMs are destroyed with one call")
+
+    def _costs(self, mutation: Any, preset: str) -> bool:
+        reason = _REASONS.get(mutation.reason, "")
+        return mutation.preset == preset and reason not in {"OPERATOR", "DEAD"}
 
     def _reason(self, body: Body, caller: Caller | None) -> str:
         mutation = self._mutation(body, caller)
@@ -168,7 +192,7 @@ class Judge:
 
     def _preset(self, body: Body, caller: Caller | None) -> str:
         mutation = self._mutation(body, caller)
-        return mutation.preset if mutation else ""
+        return str(mutation.preset) if mutation else body.preset
 
     def _mutation(self, body: Body, caller: Caller | None) -> Any:
         if caller is None:

@@ -27,6 +27,8 @@ class Ledger:
 
     kernel: Kernel
     counts: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    unavailable: dict[str, int] = field(default_factory=dict)
+    """How many VMs of a preset may be missing because of us."""
     announced: set[str] = field(default_factory=set)
     """VMs whose end was recorded with its reason and evidence."""
     excused: dict[str, float] = field(default_factory=lambda: defaultdict(float))

@@ -29,6 +29,8 @@ from .trace import Trace
 KEEPALIVE = 40.0
 # The channel's retries on UNAVAILABLE: attempts, first pause, longest pause.
 ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE = 4, 0.1, 1.0
+# Two messages of one stream never arrive at the same moment, for then either might be first.
+_APART = 1e-6
 # What a stopped or crashed server's peer is told.
 _REFUSED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:1: refused"
 
@@ -333,7 +335,7 @@ class StreamCall:
     def _deliver(self, item: Any) -> None:
         """In order, whatever the latencies."""
         net = self._network
-        self._last = max(self._last, net.kernel.now + net.latency())
+        self._last = max(self._last + _APART, net.kernel.now + net.latency())
         net.kernel.call_at(self._last, lambda: self._take(item))
 
     def _take(self, item: Any) -> None:

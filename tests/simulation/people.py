@@ -46,6 +46,7 @@ class People:
             **keys,
         }
         self._world.ledger.declare(preset, count)
+        self._world.ledger.unavailable[preset] = keys.get("policy", {}).get("max_unavailable", 1)
         self.save(preset)
 
     def edit(self, preset: str, *, is_held_back: bool = False, **keys: Any) -> None:

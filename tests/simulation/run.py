@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .simulate import Verdict, simulate
+from .simulate import Course, Verdict, simulate
 
 CORPUS = Path(__file__).with_name("corpus.txt")
 LINES = 60
@@ -52,7 +52,7 @@ def _seeds(first: int, number: int) -> list[int]:
 
 def _run(seeds: Iterable[int], hours: float, jobs: int) -> Iterator[Verdict]:
     if jobs == 1:
-        yield from (simulate(seed, hours=hours) for seed in seeds)
+        yield from map(_one, [(seed, hours) for seed in seeds])
         return
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=20) as pool:
         yield from pool.imap(_one, [(seed, hours) for seed in seeds])
@@ -60,7 +60,7 @@ def _run(seeds: Iterable[int], hours: float, jobs: int) -> Iterator[Verdict]:
 
 def _one(work: tuple[int, float]) -> Verdict:
     seed, hours = work
-    return simulate(seed, hours=hours)
+    return simulate(seed, Course(hours=hours))
 
 
 def _told(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from .faults import Chaos
+from .faults import PER_HOUR, Chaos
 from .invariants import Judge, Violation
 from .people import People
 from .suite import Shape, World, world
@@ -24,6 +24,18 @@ QUIET = 120.0
 LOOK_EVERY = 5.0
 # The level of the log that is heard.
 _ERROR = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What shall happen in a world."""
+
+    hours: float = 1.0
+    per_hour: float = PER_HOUR
+    only: tuple[str, ...] = ()
+    """Kinds of faults; none named: a swarm drawn by the seed."""
+    patch: Callable[[World], None] = lambda _: None
+    """What is different about the world, once it is made."""
 
 
 @dataclass(frozen=True)
@@ -45,33 +57,19 @@ class Verdict:
         return not self.violations
 
 
-def simulate(
-    seed: int,
-    *,
-    hours: float = 1.0,
-    shape: Shape | None = None,
-    only: tuple[str, ...] = (),
-    patch: Callable[[World], None] = lambda _: None,
-) -> Verdict:
+def simulate(seed: int, course: Course | None = None, *, shape: Shape | None = None) -> Verdict:
     """Run one seed; it stops at the first violation."""
     with _undisturbed(), _overheard() as bugs:
-        return _simulate(shape or Shape.of(seed), bugs, hours=hours, only=only, patch=patch)
+        return _simulate(shape or Shape.of(seed), course or Course(), bugs)
 
 
-def _simulate(
-    shape: Shape,
-    bugs: list[str],
-    *,
-    hours: float,
-    only: tuple[str, ...],
-    patch: Callable[[World], None],
-) -> Verdict:
+def _simulate(shape: Shape, course: Course, bugs: list[str]) -> Verdict:
     with world(shape) as made:
         made.kernel.errors = bugs
-        patch(made)
+        course.patch(made)
         judge, people = Judge(made), People(made)
-        chaos = Chaos(made, people, only=only)
-        _run(made, judge, people, chaos, hours=hours)
+        chaos = Chaos(made, people, only=course.only, per_hour=course.per_hour)
+        _run(made, judge, people, chaos, hours=course.hours)
         return Verdict(
             seed=shape.seed,
             hours=made.kernel.now / HOUR,
@@ -94,23 +92,27 @@ def _run(made: World, judge: Judge, people: People, chaos: Chaos, *, hours: floa
         return
     chaos.heal()
     made.trace.add(made.kernel.now, "= all faults cease")
-    _settle(made, people)
+    _settle(made)
     _must_converge(made, judge)
 
 
 def _populate(made: World, people: People) -> None:
     chance = random.Random(f"presets {made.shape.seed}")
     for number in range(made.shape.presets):
-        people.declare(f"web-{number}", chance.randint(2, 7))
+        policy = {
+            "max_unavailable": chance.randint(0, 1),
+            "replace": chance.choice(("rolling", "on_failure", "never")),
+        }
+        people.declare(f"web-{number}", chance.randint(2, 7), policy=policy)
         made.truth.put_foreign(f"web-{number}-1", {})
         made.truth.put_foreign(f"web-{number}", {"vmshepherd_preset": f"web-{number}"})
 
 
-def _settle(made: World, people: People) -> None:
+def _settle(made: World) -> None:
     """People take their hands away, and mend what only people can."""
     for body in made.truth.bodies.values():
         if body.is_sick and body.is_alive:
-            body.is_sick = body.spec.image == "bad"
+            body.is_sick = False
             made.truth.feel(body)
 
 
