@@ -164,10 +164,19 @@ def _replaced(stock: Stock, over: int) -> tuple[int, tuple[Refusal, ...]]:
         return 0, ()
     if stock.is_paused(Process.CREATE):
         return 0, (stock.paused(Process.CREATE, "a leaving VM waits for its replacement"),)
-    if over - 1 < -policy.max_unavailable:
+    if over - 1 < -policy.max_unavailable or _serves_too_few(stock):
         message = f"no room for a replacement, and max_unavailable is {policy.max_unavailable}"
         return 0, (Refusal("NO_ROOM", message),)
     return 1, ()
+
+
+def _serves_too_few(stock: Stock) -> bool:
+    """Whether a good VM would go first where too many do not serve already, stopped ones among
+    them.
+    """
+    ready = sum(1 for each in stock.alive if each.is_ready)
+    is_good = stock.is_turning_over and all(each.is_ready for each in stock.leaving)
+    return is_good and ready - 1 < stock.count - stock.seen.spec.policy.max_unavailable
 
 
 def _surplus(stock: Stock, number: int) -> tuple[list[Terminate], tuple[Refusal, ...]]:

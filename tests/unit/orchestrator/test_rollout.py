@@ -281,6 +281,25 @@ def test_where_nothing_may_be_missing_either_it_says_that_there_is_no_room() -> 
     assert "NO_ROOM" in codes(plan)
 
 
+def test_no_good_one_goes_first_where_another_does_not_serve_already() -> None:
+    what = rolling(4, max_surge=0)
+    parked = vm("p", VmState.STOPPED)
+    plan = decide(seen(what, (*outdated("abc"), parked)))
+    assert not plan.steps
+    assert "NO_ROOM" in codes(plan)
+    assert decide(
+        seen(rolling(4, max_surge=0, max_unavailable=2), (*outdated("abc"), parked))
+    ).steps
+
+
+def test_one_that_does_not_serve_goes_first_all_the_same() -> None:
+    what = rolling(4, max_surge=0, check=Check())
+    remembered = memories("bc") | memories("a", FAILING)
+    group = (*outdated("abc"), vm("p", VmState.STOPPED))
+    plan = decide(seen(what, group, remembered=remembered, probes=probes(a=UNHEALTHY)))
+    assert ended(plan) == {"a": Reason.OUTDATED}
+
+
 def test_a_full_cloud_lets_one_leave_first() -> None:
     memory = Memory(accepted_count=3, backoff=FULL)
     plan = decide(seen(rolling(3), outdated("abc"), memory=memory))
