@@ -153,7 +153,9 @@ def test_one_that_does_not_come_back_holds_the_others_up_for_its_grace_alone() -
 
 
 def test_a_protected_vm_is_not_repaired() -> None:
-    assert not decide(sick(present=(vm("a", protected=True), *vms("bc")))).repairs
+    spared = decide(sick(present=(vm("a", protected=True), *vms("bc"))))
+    assert not spared.repairs
+    assert codes(spared) == {"PROTECTED"}
     assert not decide(sick(wishes=Wishes(protections=frozenset({vm_id("a")})))).repairs
 
 
