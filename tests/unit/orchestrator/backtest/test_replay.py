@@ -168,6 +168,13 @@ def test_its_own_vms_count_among_those_that_the_prober_sees() -> None:
     assert len(alone.destroyed) < len(of_many.destroyed)
 
 
+def test_what_a_prober_has_cost_counts_against_it_while_anybody_fails() -> None:
+    others = line(0, "others", failing=3, probed=20)
+    both = (hangs(100), hangs(300, "web-2"))
+    assert [vm for vm, _ in ends(told(others, *both, length=600))] == ["web-1"]
+    assert len(told(*both, length=600).destroyed) == 2
+
+
 def test_the_breaker_that_spares_in_earnest_is_the_one_that_spares_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -221,10 +228,29 @@ def test_a_count_that_grows_is_followed_at_once_and_a_slip_waits_for_a_person() 
     assert told(line(305, "preset", count=5)).creates == 2
     slip = told(line(305, "preset", count=300))
     assert (slip.creates, list(held(slip))) == (0, ["COUNT_NEEDS_APPROVAL"])
+    at_once = told(line(0, "preset", count=300))
+    assert (at_once.creates, list(held(at_once))) == (0, ["COUNT_NEEDS_APPROVAL"])
     approved = told(
         line(305, "preset", count=20), line(900, "operator", action="APPROVE", count=20)
     )
     assert approved.creates == 17
+
+
+def test_a_preset_is_looked_at_more_often_while_something_is_under_way_or_held_back() -> None:
+    minute = timedelta(seconds=60)
+    under_way = replay(timeline(hangs(295), boot_time=5), terms(), interval=minute)
+    # Condemned by the looks at 300, 360 and 420; the replacement runs at 425.
+    assert 425 <= under_way.destroyed[0].at < 430
+    held_back = replay(
+        timeline(
+            line(60, "listing", complete=False),
+            line(61, "state", vm="web-1", state="ERROR"),
+            line(63, "listing", complete=True),
+        ),
+        terms(),
+        interval=minute,
+    )
+    assert held_back.destroyed[0].at == 65
 
 
 def test_a_preset_is_looked_at_when_it_changes_and_not_only_at_its_time() -> None:
@@ -347,7 +373,9 @@ def test_a_failed_vm_that_is_kept_for_study_is_told_of() -> None:
 
 
 def test_vms_that_are_older_than_the_timeline_are_past_their_grace() -> None:
-    story = told(hangs(0.5), under=terms(startup_grace=timedelta(minutes=20)))
+    old = line(0, "vm", vm="web-9", created=-3600, verdict="UNHEALTHY")
+    story = told(old, count=4, under=terms(startup_grace=timedelta(minutes=20)))
+    assert ends(story) == [("web-9", "UNHEALTHY")]
     assert story.destroyed[0].at < 120
 
 
