@@ -10,12 +10,11 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from .health import moment
-from .model import Judged, Keep, Process, Reason, Refusal, Terminate, VmState, VmStatus
+from .model import Judged, Keep, Process, Reason, Refusal, Terminate, VmStatus
 from .patience import may_retry, names
 from .stock import Stock
 
 _FAILED = {Reason.DEAD, Reason.UNHEALTHY, Reason.BOOT_TIMEOUT}
-_GONE = {VmState.TERMINATED, VmState.DELETING}
 
 
 def set_aside(steps: Iterable[Terminate], stock: Stock) -> tuple[list[Terminate], list[Keep]]:
@@ -23,7 +22,7 @@ def set_aside(steps: Iterable[Terminate], stock: Stock) -> tuple[list[Terminate]
     room = stock.seen.spec.policy.keep_failed - len(_kept(stock))
     ended, kept = list[Terminate](), list[Keep]()
     for step in steps:
-        if step.reason in _FAILED and step.vm.state not in _GONE and len(kept) < room:
+        if step.reason in _FAILED and len(kept) < room:
             kept.append(Keep(vm=step.vm, reason=step.reason, evidence=step.evidence))
         else:
             ended.append(step)

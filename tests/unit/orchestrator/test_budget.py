@@ -101,6 +101,15 @@ def test_what_may_be_going_already_is_tried_before_others_spend_the_budget() -> 
     assert set(ended(decide(seen(spec(1), vms("abc"), remembered=remembered)))) == {"a"}
 
 
+def test_also_before_what_the_cloud_gave_up() -> None:
+    doubtful = replace(
+        SERVING, terminating_since=NOW - seconds(61), terminate_failed_at=NOW - seconds(61)
+    )
+    remembered = memories("a", doubtful) | memories("bx")
+    group = (*vms("ab"), vm("x", VmState.ERROR))
+    assert set(ended(decide(seen(spec(1), group, remembered=remembered)))) == {"a"}
+
+
 def test_what_no_window_reaches_is_forgotten() -> None:
     kept = shrinking(number=0, deletions=gone(10, 599, 601)).memory.deletions
     assert kept == gone(10, 599)

@@ -223,16 +223,17 @@ def test_what_was_kept_for_its_health_counts_for_the_breaker_like_what_was_destr
         )
     )
     assert "2 were destroyed or kept for it lately" in said(plan, "BREAKER_OPEN")
-    long_ago = remembered | memories("kl", KEPT)
-    later = decide(
-        seen(
-            checked(4, keep_failed=3),
-            group,
-            remembered=long_ago,
-            probes=probes(d=UNHEALTHY),
+    never_booted = replace(OVERDUE, kept_since=NOW - seconds(60))
+    for harmless in (KEPT, never_booted):
+        other = decide(
+            seen(
+                checked(4, keep_failed=3),
+                group,
+                remembered=remembered | memories("kl", harmless),
+                probes=probes(d=UNHEALTHY),
+            )
         )
-    )
-    assert "BREAKER_OPEN" not in {each.code for each in later.refusals}
+        assert "BREAKER_OPEN" not in {each.code for each in other.refusals}
 
 
 def test_it_is_remembered_from_the_moment_it_is_set_aside_through_every_takeover() -> None:
