@@ -316,10 +316,13 @@ class Cycles:
             if wish.vm_id in answered or (seen.complete and wish.vm_id not in present)
         ]
         gone = seen.wishes.protections - present if seen.complete else frozenset()
-        if not done and not gone:
-            return
+        # An approval is for one change: kept, it would let the same typing error pass one day.
+        is_used_up = seen.wishes.approved_count is not None and _is_count_decided(seen)
         try:
-            await self.desk.forget(name, done, gone=gone)
+            if done or gone:
+                await self.desk.forget(name, done, gone=gone)
+            if is_used_up:
+                await self.desk.strike_approval(name)
         except ShepherdError as e:
             # The next cycle finds the same, and strikes them then.
             _log.warning("wishes were not struck", preset=name, error=e.message)
@@ -379,3 +382,8 @@ def _is_over(seen: Observation, plan: Plan, memory: Memory) -> bool:
 
 def _done(outcomes: Sequence[Outcome], kind: type[Create | Terminate | Repair | Keep]) -> int:
     return sum(1 for o in outcomes if isinstance(o.step, kind) and o.fate is Fate.DONE)
+
+
+def _is_count_decided(seen: Observation) -> bool:
+    """Whether this cycle has taken the declared count, or will never take the approved one."""
+    return seen.complete and seen.spec.managed and seen.removal is None

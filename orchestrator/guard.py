@@ -17,12 +17,16 @@ def accept_count(
     """The count to work towards, and why it is not the declared one.
 
     When the store has forgotten what was accepted, the VMs that are alive stand for it: a group is
-    never cut down because of a lost store, and one that was still growing goes on.
+    never cut down because of a lost store, and one that was still growing goes on. A count that
+    goes up again is measured against those that are still there: to keep them makes nothing.
     """
     accepted = memory.accepted_count
     if accepted is None and spec.count < alive:
         accepted = alive
-    if accepted is None or _is_modest(accepted, spec.count) or wishes.approved_count == spec.count:
+    if accepted is None or wishes.approved_count == spec.count:
+        return spec.count, ()
+    there = max(accepted, min(alive, spec.count)) if accepted < spec.count else accepted
+    if _is_modest(there, spec.count):
         return spec.count, ()
     message = (
         f"the declared count went from {accepted} to {spec.count}: too much at once, "

@@ -221,6 +221,26 @@ async def test_a_count_that_is_held_back_is_made_once_approved(here: Place) -> N
     await replica.becomes("web", lambda seen: seen.vms_by_status == {"RUNNING": 20})
 
 
+async def test_an_approval_is_used_up_by_the_change_that_it_was_for(here: Place) -> None:
+    replica = await settled(here)
+    asked: dict[str, Any] = {"approve_count": True, "actor": "anna", "presets": ["web"]}
+
+    async def becomes_none(*, by_approval: bool) -> None:
+        here.declare(count=0)
+        await replica.becomes("web", lambda seen: seen.count == 0)
+        await replica.look("web")
+        assert "COUNT_NEEDS_APPROVAL" in await replica.codes()
+        if by_approval:
+            await replica.ask("ReconcilePreset", wait=True, **asked)
+            await replica.becomes("web", lambda seen: not seen.vms_by_status)
+
+    await becomes_none(by_approval=True)
+    here.declare(count=2)
+    await replica.becomes("web", lambda seen: seen.vms_by_status == {"RUNNING": 2})
+    await becomes_none(by_approval=False)
+    assert here.alive() == 2
+
+
 async def test_a_plan_changes_nothing_and_is_what_the_next_cycle_does(here: Place) -> None:
     here.declare(count=3, healthcheck=QUICK)
     # Nobody tells it that VMs die: the next cycle comes when it is asked for.

@@ -56,3 +56,14 @@ def test_a_lost_store_cuts_no_group_down_and_lets_a_growing_one_grow() -> None:
 def test_the_accepted_count_is_remembered_and_not_the_declared_one() -> None:
     plan = decide(seen(spec(1000), vms("abc"), memory=Memory(accepted_count=3)))
     assert plan.memory.accepted_count == 3
+
+
+@pytest.mark.parametrize(("alive", "count"), [(10, 10), (7, 10), (4, 0)])
+def test_a_count_that_goes_up_again_is_measured_against_who_is_still_there(
+    alive: int, count: int
+) -> None:
+    assert accept_count(spec(10), Memory(accepted_count=0), Wishes(), alive=alive)[0] == count
+
+
+def test_vms_that_are_too_many_do_not_let_a_count_grow_at_once() -> None:
+    assert accept_count(spec(1000), Memory(accepted_count=10), Wishes(), alive=15)[0] == 10
