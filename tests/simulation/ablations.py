@@ -47,7 +47,7 @@ class Ablation:
     @property
     def course(self) -> Course:
         """A quarter of an hour of the faults that matter."""
-        everyday = ("a VM dies", "edit a count", "kill a replica")
+        everyday = ("a VM dies", "kill a replica")
         return Course(hours=0.25, per_hour=self.per_hour, only=(*everyday, *self.faults))
 
 
@@ -171,7 +171,7 @@ ABLATIONS = (
     Ablation("gate of ownership", _no_ownership, ("somebody names a VM that is not the preset's",)),
     Ablation("grace", _no_grace, ("a service hangs",)),
     Ablation("distrust of listings", _trusting_lists, _CELLS),
-    Ablation("budget", _no_budget, ("a service hangs",)),
+    Ablation("budget", _no_budget, ("edit a count",)),
     Ablation("evidence before a destroy", _no_evidence_first, ("a service hangs",)),
     Ablation("replacement first", _no_replacement_first, ("edit a spec",)),
     Ablation("spec guard", _no_spec_guard, ("a typing error in a count",)),

@@ -381,7 +381,7 @@ def _edit_a_count(chaos: Chaos) -> str:
     return f"{preset} to {count}"
 
 
-@fault("edit a spec", 2)
+@fault("edit a spec", 4)
 def _edit_a_spec(chaos: Chaos) -> str:
     preset = chaos.preset()
     chaos.people.edit(preset, image=f"good-{chaos.chance.randint(1, 3)}")

@@ -101,7 +101,7 @@ def _populate(made: World, people: People) -> None:
     for number in range(made.shape.presets):
         policy = {
             "max_unavailable": chance.randint(0, 1),
-            "replace": chance.choice(("rolling", "on_failure", "never")),
+            "replace": chance.choice(("rolling", "rolling", "on_failure", "never")),
         }
         people.declare(f"web-{number}", chance.randint(2, 7), policy=policy)
         made.truth.put_foreign(f"web-{number}-1", {})
