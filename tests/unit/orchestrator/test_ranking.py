@@ -81,6 +81,7 @@ def spread_of(zones: str, *, is_outdated_first: bool = False, **outdated: bool) 
 def test_the_fullest_zone_loses_first_and_equals_leave_as_they_stand() -> None:
     assert spread_of("abbb") == ["b1", "b2", "a0", "b3"]
     assert spread_of("abc") == ["a0", "b1", "c2"]
+    assert spread_of("abba") == ["a0", "b1", "b2", "a3"]
     assert spread_of("") == []
 
 
