@@ -23,7 +23,6 @@ from ..model import (
     Plan,
     Removal,
     Spec,
-    Terminate,
     TerminationWish,
     VmId,
     VmMemory,
@@ -97,7 +96,6 @@ class _Holder:
         outcomes = self._act(plan, seen, world)
         teller.tell(outcomes, at=world.at, made=made)
         teller.refuse(plan.refusals)
-        self.wishes = _unfulfilled(self.wishes, outcomes, seen)
         return self._next_look(seen, plan, outcomes)
 
     def _next_look(self, seen: Observation, plan: Plan, outcomes: Sequence[Outcome]) -> timedelta:
@@ -237,13 +235,3 @@ def _pause(asked: Asked, *, now: datetime) -> Pause:
         since=now,
         until=None if asked.until is None else now + timedelta(seconds=asked.until - asked.at),
     )
-
-
-def _unfulfilled(wishes: Wishes, outcomes: Iterable[Outcome], seen: Observation) -> Wishes:
-    """Wishes without those that are fulfilled, or whose VM is not there."""
-    ended = {each.step.vm.vm_id for each in outcomes if isinstance(each.step, Terminate)}
-    standing = {vm.vm_id for vm in seen.vms} - ended
-    if not wishes.terminations or not seen.complete:
-        return wishes
-    left = tuple(wish for wish in wishes.terminations if wish.vm_id in standing)
-    return replace(wishes, terminations=left)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner, Result
 
 from admin.main import app
@@ -278,12 +279,15 @@ def test_words_of_a_timeline_cannot_drive_the_terminal(tmp_path: Path) -> None:
 
 # --- policy record ---
 
-NOW = SystemClock().wall()
+
+def before(**length: float) -> Timestamp:
+    """So long before the moment at which it is asked for."""
+    return stamps.to_timestamp(SystemClock().wall() - timedelta(**length))
 
 
 def told(minutes_ago: float, kind: str, vm: str, reason: str = "", **evidence: str) -> Event:
     return Event(
-        time=stamps.to_timestamp(NOW - timedelta(minutes=minutes_ago)),
+        time=before(minutes=minutes_ago),
         preset="web",
         vm_id=vm,
         kind=kind,
@@ -301,7 +305,7 @@ class FakeOrchestrator(api_grpc.OrchestratorServiceServicer):
         return api.GetPresetResponse(
             preset=view.PresetView(name="web", count=2, spec_hash="s1"),
             vms=[
-                view.VmView(vm_id="a", create_time=stamps.to_timestamp(NOW - timedelta(hours=9))),
+                view.VmView(vm_id="a", create_time=before(hours=9)),
             ],
         )
 
