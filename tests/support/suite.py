@@ -38,7 +38,7 @@ from vmshepherd.runtime.v1 import runtime_service_pb2 as runtime
 from vmshepherd.runtime.v1 import runtime_service_pb2_grpc as runtime_grpc
 from vmshepherd.runtime.v1.event_pb2 import Event
 from vmshepherd_kit import dial, serve, settings
-from vmshepherd_kit.clock import SeededChance, SystemChance, SystemClock
+from vmshepherd_kit.clock import Clock, SeededChance, SystemChance, SystemClock
 from vmshepherd_kit.config_file import Suite
 from vmshepherd_kit.errors import NotFound, Unavailable
 
@@ -164,6 +164,7 @@ class Place:
     store: MemoryRuntime
     clouds: dict[str, SimulatedCloud]
     iaas: IaasServicer
+    clock: Clock
     prober: FakeProber = field(default_factory=FakeProber)
     replicas: int = 0
 
@@ -216,14 +217,14 @@ class Place:
         if is_blind:
             gates["preset"].hold("WatchPresets")
         mounts = {
-            "runtime": RuntimeServicer(self.store, clock=SystemClock(), chance=SystemChance()),
+            "runtime": RuntimeServicer(self.store, clock=self.clock, chance=SystemChance()),
             "iaas": self.iaas,
             "health": self.prober,
         }
         addresses = {"preset": await self._presets(stack, gates["preset"])}
         for name, servicer in mounts.items():
             served = serve.running(
-                [_mount(name, servicer)], LOOPBACK, interceptors=[gates[name]], clock=SystemClock()
+                [_mount(name, servicer)], LOOPBACK, interceptors=[gates[name]], clock=self.clock
             )
             addresses[name] = (await stack.enter_async_context(served)).address
         services = {**addresses, "iaas": [addresses["iaas"]]}
@@ -240,7 +241,7 @@ class Place:
             orchestrator.server.running(
                 settings.parse(raw, orchestrator.config.Config),
                 suite=self.suite,
-                clock=SystemClock(),
+                clock=self.clock,
                 chance=SeededChance(self.replicas),
             )
         )
@@ -274,7 +275,7 @@ class Place:
 
     async def events(self, **filters: Any) -> list[Event]:
         """The journal, oldest first."""
-        servicer = RuntimeServicer(self.store, clock=SystemClock(), chance=SystemChance())
+        servicer = RuntimeServicer(self.store, clock=self.clock, chance=SystemChance())
         request = runtime.ListEventsRequest(ascending=True, page_size=1000)
         for key, value in filters.items():
             setattr(request.filter, key, value)
@@ -284,12 +285,13 @@ class Place:
 
 @asynccontextmanager
 async def place(
-    folder: Path, *, clouds: tuple[str, ...] = ("sim",), **options: Any
+    folder: Path, *, clouds: tuple[str, ...] = ("sim",), clock: Clock | None = None, **options: Any
 ) -> AsyncIterator[Place]:
     """A store, clouds and presets, and no replica yet."""
+    clock = clock or SystemClock()
     (folder / "presets").mkdir()
     suite = Suite(suite_id="test", state_dir=folder, base_dir=folder, embedded=True)
-    clock, chance = SystemClock(), SeededChance(7)
+    chance = SeededChance(7)
     made = {
         name: SimulatedCloud(
             settings.parse(options, SimulatedCloud.Options),
@@ -311,7 +313,7 @@ async def place(
             await stack.enter_async_context(cloud)
         stack.push_async_callback(iaas.close)
         store = MemoryRuntime(MemoryOptions(), clock)
-        yield Place(folder, suite, stack, store, made, iaas)
+        yield Place(folder, suite, stack, store, made, iaas, clock)
 
 
 async def until(
