@@ -206,6 +206,9 @@ class Cycles:
 
     async def _observe(self, turn: Turn, memory: Memory) -> Seen:
         wishes = await self.desk.wishes(turn.name)
+        if turn.is_news:
+            # A plan goes by no approval that the cycle is about to strike.
+            wishes = replace(wishes, approved_count=None)
         known = Known(
             name=turn.name,
             spec=turn.spec,

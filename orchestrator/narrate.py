@@ -68,6 +68,7 @@ _REPAIRS = {
 }
 # Only what its check condemned is repaired.
 _UNHEALTHY = Reason.UNHEALTHY.name
+_KEPT = "KEPT_FOR_STUDY"
 _NOT_PROBED = ("UNKNOWN", "not probed any more")
 
 
@@ -76,16 +77,15 @@ def announce(step: Step, known: Mapping[str, str] | None = None) -> Telling:
     if isinstance(step, Create):
         return _creating(step)
     kind, verb = _words(step)
-    word = step.method.name if isinstance(step, Repair) else step.reason.name
     return Telling(
         kind=kind,
-        reason=_UNHEALTHY if isinstance(step, Repair) else word,
+        reason=_UNHEALTHY if isinstance(step, Repair) else step.reason.name,
         vm_id=step.vm.vm_id,
         message=f"{verb} {_name(step.vm)}: {step.evidence}",
         weight=Weight.WARNING,
         evidence={
             "evidence": step.evidence,
-            "clause": clause_of(word),
+            "clause": clause_of(_deciding(step)),
             **facts_of(step.vm),
             **(known or {}),
         },
@@ -146,6 +146,13 @@ def conditions(before: Iterable[str], now: Sequence[Refusal]) -> Iterator[Tellin
             )
     for code in sorted(known - codes):
         yield Telling(kind="CONDITION_CLEARED", reason=code, message=f"{code} is over")
+
+
+def _deciding(step: Terminate | Repair | Keep) -> str:
+    """The word whose clause decided; a failed VM is kept whatever it failed by."""
+    if isinstance(step, Repair):
+        return step.method.name
+    return _KEPT if isinstance(step, Keep) else step.reason.name
 
 
 def _words(step: Terminate | Repair | Keep) -> tuple[str, str]:

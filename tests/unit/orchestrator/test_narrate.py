@@ -67,7 +67,7 @@ def test_what_is_about_to_be_done_is_told_with_its_reason_and_evidence() -> None
     [
         (REBOOT, "VM_REBOOTING", "UNHEALTHY", "policy.reboots"),
         (REBUILD, "VM_REBUILDING", "UNHEALTHY", "policy.rebuilds"),
-        (KEEP, "VM_KEPT", "BOOT_TIMEOUT", "policy.boot_timeout"),
+        (KEEP, "VM_KEPT", "BOOT_TIMEOUT", "policy.keep_failed, policy.keep_failed_time"),
     ],
 )
 def test_what_is_done_instead_of_destroying_is_told_in_its_own_words(
