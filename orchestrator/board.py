@@ -6,10 +6,11 @@ store instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from .budget import was_kept_for_health
 from .config import Breaker
 from .health import is_failing, is_watched
 from .model import Deletion, Fleet, Judged, Pause, Plan, PresetName, Refusal, VmId, VmStatus
@@ -99,7 +100,7 @@ class Board:
     def count_probed(
         self,
         preset: PresetName,
-        judged: Iterable[Judged],
+        judged: Collection[Judged],
         *,
         lost: Iterable[Deletion],
         window: timedelta,
@@ -107,13 +108,14 @@ class Board:
     ) -> None:
         """Remember how many VMs of a preset the prober saw, and how many it condemns.
 
-        Those among `lost` that were destroyed for their health within the window count as failing
-        for as long as any other fails: a prober that errs must not be believed the more, the more
-        it has cost already.
+        Those that were destroyed or kept for their health within the window count as failing for
+        as long as any other fails: a prober that errs must not be believed the more, the more it
+        has cost already.
         """
         watched = [each for each in judged if is_watched(each)]
         failing = sum(1 for each in watched if is_failing(each))
         gone = sum(1 for each in lost if each.for_health and now - each.at < window)
+        gone += sum(1 for each in judged if was_kept_for_health(each.memory, window, now=now))
         self._count(preset, _Count(at=now, failing=failing, lost=gone, probed=len(watched)))
         # Oldest first, since every count is put at the end: what is too old stands in front.
         while self._counts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from .model import Deletion, Memory, Observation, Policy, Refusal, Terminate
+from .model import Deletion, Memory, Observation, Policy, Refusal, Terminate, VmMemory
 from .ranking import trials
 from .stock import Stock
 
@@ -42,12 +42,14 @@ def lost_to_health(seen: Observation) -> int:
     """VMs destroyed or kept for their health so lately that the breaker counts them."""
     window, now = seen.spec.policy.breaker_window, seen.now
     destroyed = sum(1 for each in recent(seen.memory.deletions, window, now) if each.for_health)
-    kept = sum(
-        1
-        for each in seen.memory.vms.values()
-        if each.is_unhealthy and each.kept_since is not None and now - each.kept_since < window
-    )
-    return destroyed + kept
+    kept = seen.memory.vms.values()
+    return destroyed + sum(1 for each in kept if was_kept_for_health(each, window, now=now))
+
+
+def was_kept_for_health(memory: VmMemory, window: timedelta, *, now: datetime) -> bool:
+    """Whether a VM was set aside for its health within a window that ends now."""
+    since = memory.kept_since
+    return memory.is_unhealthy and since is not None and now - since < window
 
 
 def _allowed(stock: Stock) -> tuple[int, str]:

@@ -105,6 +105,13 @@ def test_vms_that_an_erring_prober_has_cost_count_while_it_condemns_others() -> 
     assert board.fleet(Breaker()) == Fleet(failing=1, probed=1)
 
 
+def test_vms_that_were_kept_for_their_health_count_as_those_that_were_destroyed_for_it() -> None:
+    sick = replace(SERVING, is_unhealthy=True)
+    kept = judged("a", VmStatus.KEPT, memory=replace(sick, kept_since=NOW - SECOND))
+    old = judged("b", VmStatus.KEPT, memory=replace(sick, kept_since=NOW - WINDOW))
+    assert count(Board(), kept, old, SICK) == Fleet(failing=2, probed=2)
+
+
 def test_how_much_is_too_much_is_configured() -> None:
     fleet = Board().fleet(Breaker(count=7, percent=33))
     assert (fleet.breaker_count, fleet.breaker_percent) == (7, 33)
