@@ -74,9 +74,11 @@ def remember_probe(memory: VmMemory, probe: Probe, spec: Spec, now: datetime) ->
         return forget_failures(memory)
     if probe.verdict is Verdict.HEALTHY:
         return _passed(memory, check)
-    if probe.verdict is Verdict.UNHEALTHY and not in_grace(memory, spec.policy, now):
-        return _failed(memory, check, now)
-    return memory
+    if probe.verdict is not Verdict.UNHEALTHY:
+        return memory
+    if in_grace(memory, spec.policy, now):
+        return forget_failures(memory)  # from before the preset was told to be more patient
+    return _failed(memory, check, now)
 
 
 def in_grace(memory: VmMemory, policy: Policy, now: datetime) -> bool:

@@ -96,6 +96,15 @@ def test_failures_after_the_startup_grace_count_for_one_that_never_served() -> N
     assert after(old, UNHEALTHY).failures == 1
 
 
+def test_a_longer_grace_spares_what_was_condemned_without_it() -> None:
+    """Somebody lengthens it because services that start slowly are being destroyed."""
+    slow = replace(NEWBORN, failures=3, failing_since=NOW - seconds(60), is_unhealthy=True)
+    patient = checked(1, startup_grace=seconds(600))
+    found = one(seen(patient, [vm("a")], remembered={VmId("a"): slow}, probes=probes(a=UNHEALTHY)))
+    assert found.status is VmStatus.PENDING
+    assert not found.memory.is_unhealthy
+
+
 def test_one_that_served_has_no_grace_any_more() -> None:
     young = replace(NEWBORN, was_healthy=True)
     assert after(young, UNHEALTHY).failures == 1
