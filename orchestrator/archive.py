@@ -1,7 +1,7 @@
 """What is remembered of each preset, in the runtime store and in a copy of this holder's.
 
 Only the holder of a preset's lock writes its record, so the copy is true for as long as the token
-is the same; under a new token the record is read again and its timers start anew: all but the
+is the same; under a new token, or once the clock was set, its timers start anew: all but the
 moment since which a preset is removed, whose grace is counted in hours. Nothing is written that
 has not changed.
 """
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from vmshepherd.orchestrator.v1 import record_pb2, view_pb2
+from vmshepherd_kit import log
 from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import SessionLost, ShepherdError
 from vmshepherd_kit.stamps import to_timestamp
@@ -25,6 +26,10 @@ from .recall import restarted
 
 # A state takes 1 MiB. Views are for people at other replicas; memory is what must not be lost.
 LARGEST = 1_000_000
+# Between two looks a clock that is only kept true by small steps moves less than this.
+CLOCK_DRIFT = timedelta(seconds=10)
+
+_log = log.get("archive")
 
 Views = Callable[[], tuple[view_pb2.PresetView, list[view_pb2.VmView]]]
 
@@ -44,6 +49,8 @@ class _Copy:
     fencing_token: int
     version: int
     memory: Memory
+    # What the date was when the clock that only runs stood at nothing: it moves when one is set.
+    clock_set_to: datetime
     legacy: Legacy = field(default_factory=Legacy)
     written_legacy: Legacy = field(default_factory=Legacy)
     shown: object = None
@@ -65,9 +72,9 @@ class Archive:
         """What is remembered.  Refused when a newer version wrote it."""
         known = self._copy(preset, fencing_token)
         if known is not None:
-            return known.memory
+            return self._with_own_times(known)
         state = await self._runtime.get_state(lock_name(preset))
-        copy = _Copy(fencing_token, 0, Memory())
+        copy = _Copy(fencing_token, 0, Memory(), self._clock_set_to())
         if state is not None:
             now, record = self._clock.wall(), records.preset_record(state.value)
             copy.version = state.version
@@ -136,6 +143,20 @@ class Archive:
     def forget_all(self) -> None:
         """Drop every copy: the session was lost."""
         self._copies.clear()
+
+    def _with_own_times(self, copy: _Copy) -> Memory:
+        """The memory of a copy. Its timers start anew when the clock was set meanwhile: an hour
+        that nobody waited must not end a grace, nor condemn a VM that boots.
+        """
+        set_to = self._clock_set_to()
+        if abs(set_to - copy.clock_set_to) > CLOCK_DRIFT:
+            _log.warning("the clock was set: timers start anew", by=str(set_to - copy.clock_set_to))
+            copy.memory = restarted(copy.memory, self._clock.wall())
+        copy.clock_set_to = set_to
+        return copy.memory
+
+    def _clock_set_to(self) -> datetime:
+        return self._clock.wall() - self._clock.elapsed()
 
     def _copy(self, preset: PresetName, fencing_token: int) -> _Copy | None:
         copy = self._copies.get(preset)

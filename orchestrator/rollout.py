@@ -95,8 +95,8 @@ def _of_outdated(group: Group) -> tuple[Refusal, ...]:
         return (Refusal("OUTDATED", message),)
     if rollout is not None and rollout.stopped_at is not None:
         message = (
-            f"stopped at {moment(rollout.stopped_at)}, {len(outdated)} VMs are of another spec: "
-            f"{rollout.stop_message}. Mend or revert the preset, or try again: "
+            f"the rollout stopped at {moment(rollout.stopped_at)}, {len(outdated)} VMs are of "
+            f"another spec: {rollout.stop_message}. Mend or revert the preset, or try again: "
             f"vmshepherd preset resume {group.seen.spec.name}"
         )
         return (Refusal("ROLLOUT_STOPPED", message),)

@@ -68,6 +68,24 @@ async def test_what_people_see_stays_in_the_store_while_intents_are_written() ->
         assert record(store).view.name == "web"
 
 
+@pytest.mark.parametrize(("jump", "is_new"), [(3600, True), (-3600, True), (5, False)])
+async def test_when_the_clock_is_set_every_timer_starts_anew(jump: int, is_new: bool) -> None:  # noqa: FBT001
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    booting = Memory(vms={VmId("a"): VmMemory(first_seen=clock.wall())})
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        token = await held(mine)
+        await kept.load(WEB, token)
+        await kept.keep(WEB, booting)
+        clock._wall += timedelta(seconds=jump)
+        found = (await kept.load(WEB, token)).vms[VmId("a")]
+        assert (found.first_seen == clock.wall()) is is_new
+        await clock.advance(timedelta(seconds=2))
+        assert (await kept.load(WEB, token)).vms[VmId("a")] == found
+
+
 async def test_under_a_new_token_every_timer_starts_anew() -> None:
     clock = FakeClock()
     store = Store(clock)
