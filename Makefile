@@ -13,7 +13,7 @@ RELEASE = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check setup protos lock clean
+.PHONY: help run test simulate check setup protos lock clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ run: setup ## Run the whole suite with the presets in examples/; its VMs go when
 
 test: setup ## Run the tests. TESTS=path narrows them; VMSHEPHERD_NO_SKIP=1 makes a skip an error.
 	$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)
+
+simulate: setup ## Simulate the suite under faults. SEEDS=n HOURS=h: how many seeds, how long each.
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100) --hours $(or $(HOURS),1)
 
 check: setup ## Stubs, lint, types, layers, contracts.
 	$(BIN)/python hatch_build.py --check

@@ -446,7 +446,7 @@ class SimCloud:
         """Not in this cloud."""
         raise NotImplementedError
 
-    async def rebuild(self, vm: Vm, spec: Spec) -> Vm:
+    async def rebuild(self, vm: Vm, spec: Spec, *, spec_hash: str) -> Vm:
         """Not in this cloud."""
         raise NotImplementedError
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from iaas_service.domain import VmState
 
@@ -73,11 +74,11 @@ class Chaos:
     def heal(self) -> None:
         """End: every lasting fault is undone, whatever stands still or is down comes back."""
         self._is_over = True
-        for number in list(self._undo):
-            self._undone(number)
         for process in self.world.processes:
             process.resume()
             process.start()
+        for number in list(self._undo):
+            self._undone(number)
 
     # What faults are made of
 
@@ -135,8 +136,7 @@ class Chaos:
             raise ValueError(f"no such faults: {sorted(unknown)}")
         if only:
             return [each for each in fit if each.name in only]
-        drawn = [each for each in fit if each.name in _ALWAYS or self.chance.random() < 0.55]
-        return drawn
+        return [each for each in fit if each.name in _ALWAYS or self.chance.random() < 0.55]
 
 
 # Processes
@@ -279,7 +279,7 @@ def _a_person_stops(chaos: Chaos) -> str:
     for body in chaos.bodies(chaos.preset())[:1]:
         if body.state is VmState.RUNNING:
             body.state = VmState.STOPPED
-            chaos.lasting(chaos.chance.uniform(30, 300), lambda: _started_again(chaos, body))
+            chaos.lasting(chaos.chance.uniform(30, 300), partial(_started_again, body))
             return body.vm_id
     return "none"
 
@@ -288,7 +288,7 @@ def _a_person_stops(chaos: Chaos) -> str:
 def _a_person_protects(chaos: Chaos) -> str:
     for body in chaos.bodies(chaos.preset())[:1]:
         chaos.world.truth.protect(body)
-        chaos.lasting(chaos.chance.uniform(60, 600), lambda: chaos.world.truth.unprotect(body))
+        chaos.lasting(chaos.chance.uniform(60, 600), partial(chaos.world.truth.unprotect, body))
         return body.vm_id
     return "none"
 
@@ -392,20 +392,18 @@ def _edit_a_spec(chaos: Chaos) -> str:
 def _a_bad_image(chaos: Chaos) -> str:
     preset = chaos.preset()
     chaos.people.edit(preset, image=chaos.chance.choice(("bad", "none")))
-    chaos.lasting(
-        chaos.chance.uniform(60, 400), lambda: chaos.people.edit(preset, image=IMAGE)
-    )
+    chaos.lasting(chaos.chance.uniform(60, 400), lambda: chaos.people.edit(preset, image=IMAGE))
     return f"{preset} to {chaos.people.keys(preset)['image']}"
 
 
 @fault("a typing error in a count", 2)
 def _a_typo(chaos: Chaos) -> str:
     preset = chaos.preset()
-    former = chaos.world.ledger.count(preset)
-    chaos.people.edit(preset, count=chaos.chance.choice((0, 50, 1000)), is_held_back=True)
+    ledger, people = chaos.world.ledger, chaos.people
+    people.edit(preset, count=chaos.chance.choice((0, 50, 1000)), is_held_back=True)
     chaos.lasting(
         chaos.chance.uniform(60, 400),
-        lambda: chaos.people.edit(preset, count=former, is_held_back=True),
+        lambda: people.edit(preset, count=ledger.count(preset), is_held_back=True),
     )
     return f"{preset} to {chaos.people.keys(preset)['count']}"
 
@@ -430,9 +428,7 @@ def _a_preset_is_removed(chaos: Chaos) -> str:
 def _no_source(chaos: Chaos) -> str:
     repository = chaos.world.repository
     repository.is_unreachable = True
-    chaos.lasting(
-        chaos.chance.uniform(30, 300), lambda: setattr(repository, "is_unreachable", False)
-    )
+    chaos.lasting(chaos.chance.uniform(30, 300), repository.come_back)
     return "repo"
 
 
@@ -488,14 +484,13 @@ def _cure(chaos: Chaos, bodies: list[Body]) -> None:
         chaos.world.truth.feel(body)
 
 
-def _started_again(chaos: Chaos, body: Body) -> None:
+def _started_again(body: Body) -> None:
     if body.state is VmState.STOPPED:
         body.state = VmState.RUNNING
 
 
 def _resumed(chaos: Chaos, preset: str) -> None:
-    for replica in chaos.world.replicas:
-        chaos.people.ask(replica.name, "ResumePreset", preset=preset, actor="ann")
+    chaos.people.insist(chaos.replica().name, "ResumePreset", preset=preset, actor="ann")
 
 
 def _temper(chaos: Chaos, name: str, least: float, most: float) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iaas_service.domain import Order, VmState
+from orchestrator.model import PresetName
 from vmshepherd.iaas.v1 import iaas_service_pb2
 
 from .cloud import Body
@@ -131,10 +132,9 @@ class Judge:
             self._broken("I4", f"{body.vm_id} of {body.preset} is well and destroyed: {reason}")
         if reason != "UNHEALTHY":
             return
-        was_well = body.was_well
-        if not was_well and body.running_since is not None:
-            if now - body.running_since < GRACE * TOLERANCE:
-                self._broken("I4", f"{body.vm_id} of {body.preset} is destroyed in its grace")
+        since = body.running_since
+        if not body.was_well and since is not None and now - since < GRACE * TOLERANCE:
+            self._broken("I4", f"{body.vm_id} of {body.preset} is destroyed in its grace")
         self._breaker(body)
 
     def _breaker(self, body: Body) -> None:
@@ -228,10 +228,10 @@ class Judge:
             if not authority.session_id or authority._until <= authority._clock.elapsed():
                 continue
             for preset in authority.tokens():
-                holders.setdefault(preset, []).append(replica.name)
-        for preset, names in holders.items():
+                holders.setdefault(str(preset), []).append(replica.name)
+        for held, names in holders.items():
             if len(names) > 1 and self._world.kernel.now > self._world.lost_writes_at + ECHO:
-                self._broken("I1", f"{preset} is held by {' and '.join(names)}")
+                self._broken("I1", f"{held} is held by {' and '.join(names)}")
 
     def _truthful(self) -> None:
         """I7: who does less than is declared says why."""
@@ -250,6 +250,9 @@ class Judge:
 
     def _is_lie(self, preset: str, shown: Any) -> bool:
         phase = shown.phase.name
+        if self._world.repository.is_unreachable:
+            # What is declared is not known to anybody but us.
+            return False
         if preset not in self._ledger.counts or phase in {"ELSEWHERE", "REMOVED", "UNMANAGED"}:
             return False
         if phase in {"PAUSED", "BLOCKED"}:
@@ -263,7 +266,7 @@ class Judge:
     def converged(self) -> list[str]:
         """What is not as declared, long after the last fault."""
         wrong = []
-        for preset, _ in self._ledger.counts.items():
+        for preset in self._ledger.counts:
             count = self._ledger.count(preset)
             living, serving = self._truth.living(preset), self._truth.serving(preset)
             if preset in self._world.removed:
@@ -276,7 +279,7 @@ class Judge:
     def _told(self, preset: str) -> str:
         """What the replica that holds a preset says of it."""
         for replica in self._world.replicas:
-            shown = replica.parts and replica.parts.cycles.board.get(preset)
+            shown = replica.parts and replica.parts.cycles.board.get(PresetName(preset))
             if shown and shown.fencing_token is not None:
                 said = "; ".join(f"{each.code}: {each.message}" for each in shown.conditions)
                 return f"{replica.name} says {shown.phase.name}: {said}"

@@ -32,7 +32,7 @@ class Kernel:
         self.steps = 0
         self.errors: list[str] = []
         # Tasks of killed processes: kept, so that no finally of theirs ever runs.
-        self.graveyard: list[asyncio.Task[Any]] = []
+        self.graveyard: list[Any] = []
         self._random = random.Random(seed).random
         self._ready: list[Host] = []
         self._timers: list[Timer] = []
@@ -67,9 +67,9 @@ class Kernel:
     def bury(self) -> None:
         """Let go of what the dead were doing, and of all that was to come."""
         for task in self.graveyard:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            task._log_destroy_pending = False
             with suppress(Exception, BaseExceptionGroup):
-                task.get_coro().close()  # type: ignore[union-attr]
+                task.get_coro().close()
         self.graveyard.clear()
         self._timers.clear()
 
@@ -98,7 +98,7 @@ class Kernel:
                 ready.pop()
                 continue
             if host is not running:
-                events._set_running_loop(host)
+                events._set_running_loop(host)  # type: ignore[arg-type]
                 running = host
             self.steps += 1
             host.queue.popleft().run()
@@ -189,8 +189,8 @@ class SimFuture(asyncio.Future[Any]):
         return self is other
 
 
-class Host(asyncio.AbstractEventLoop):
-    """The event loop of one simulated process, on its own clock."""
+class Host:
+    """The event loop of one simulated process, on its own clock: what asyncio asks of a loop."""
 
     def __init__(
         self, kernel: Kernel, name: str, *, rate: float = 1.0, booted: float = 0.0
@@ -238,7 +238,8 @@ class Host(asyncio.AbstractEventLoop):
         """End at once, as by SIGKILL: no finally runs, no farewell gets out."""
         self.is_dead = True
         self.queue.clear()
-        self.kernel.graveyard.extend(asyncio.all_tasks(self))
+        itself: Any = self
+        self.kernel.graveyard.extend(asyncio.all_tasks(itself))
 
     # What asyncio asks
 

@@ -152,7 +152,12 @@ class UnaryUnary:
         self._deserialize = deserialize
         self._attempts = attempts
 
-    async def __call__(self, request: Any, timeout: float | None = None, **_: Any) -> Any:
+    async def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,  # noqa: ASYNC109  the shape of gRPC's own
+        **_: Any,
+    ) -> Any:
         """The answer; AioRpcError when there is none."""
         own = dial._DEADLINE if timeout is None else timedelta(seconds=timeout)
         raw, loop = self._serialize(request), self._channel.client
@@ -179,7 +184,8 @@ class UnaryUnary:
         alarm = loop.call_later(left, call.expire)
         call.send()
         try:
-            return await answer
+            outcome: bytes | grpc.aio.AioRpcError = await answer
+            return outcome
         except asyncio.CancelledError:
             call.abandon()
             raise
@@ -232,9 +238,7 @@ class UnaryCall:
             self._back(_error(grpc.StatusCode.UNAVAILABLE, _REFUSED))
             return
         net.trace.mark(net.kernel.now, f"{self._client.name} {self._path}")
-        self._serving = server.serve(
-            self._client, self._path, self._raw, self._left, self._back
-        )
+        self._serving = server.serve(self._client, self._path, self._raw, self._left, self._back)
 
     def _back(self, answer: bytes | grpc.aio.AioRpcError) -> None:
         net = self._network

@@ -5,6 +5,7 @@ They call through the same network as everybody else, and shrug when it fails.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -24,6 +25,8 @@ from .network import Channel
 from .suite import World
 
 IMAGE = "good-1"
+# How often somebody tries who wants it done, and how long after each failure.
+_PATIENCE, _PAUSE = 60, 3.0
 
 
 class People:
@@ -78,9 +81,16 @@ class People:
 
     def ask(self, replica: str, method: str, **fields: Any) -> None:
         """Call one replica, and take whatever comes."""
+        self._ask(replica, method, 1, fields)
+
+    def insist(self, replica: str, method: str, **fields: Any) -> None:
+        """The same, again and again until it is done."""
+        self._ask(replica, method, _PATIENCE, fields)
+
+    def _ask(self, replica: str, method: str, times: int, fields: dict[str, Any]) -> None:
         request = getattr(api, f"{method}Request")(**fields)
         stub = OrchestratorServiceStub(self._channel(replica))
-        self._go(getattr(stub, method), request)
+        self._go(getattr(stub, method), request, times=times)
 
     def terminate_at_iaas(self, body: Body, preset: str, token: int) -> None:
         """Somebody calls iaas_service himself, with a VM that is not the preset's."""
@@ -99,9 +109,12 @@ class People:
     def _channel(self, address: str) -> Any:
         return Channel(self._world.network, self._host, address)
 
-    def _go(self, method: Any, request: Any) -> None:
+    def _go(self, method: Any, request: Any, *, times: int = 1) -> None:
         async def go() -> None:
-            with suppress(ShepherdError):
-                await dial.ask(method, request)
+            for _ in range(times):
+                with suppress(ShepherdError):
+                    await dial.ask(method, request)
+                    return
+                await asyncio.sleep(_PAUSE)
 
         self._host.call_soon(lambda: self._host.create_task(go()))

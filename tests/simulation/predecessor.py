@@ -99,7 +99,7 @@ class Predecessor(Process):
 def instead(world: World) -> None:
     """Put it in the place of the replicas."""
     rows: dict[str, Row] = {}
-    world.replicas = [  # type: ignore[assignment]
+    workers: list[Any] = [
         Predecessor(
             f"replica-{number + 1}",
             world,
@@ -110,6 +110,7 @@ def instead(world: World) -> None:
         )
         for number in range(3)
     ]
+    world.replicas = workers
 
 
 def _order(preset: str, life: Life) -> Order:

@@ -259,9 +259,7 @@ def presets(repository: Repository, folder: Path) -> Body:
     @asynccontextmanager
     async def body(life: Life) -> AsyncIterator[Serves]:
         last_good = LastGood(folder / "last_good.json")
-        async with library.running(
-            last_good, life=life.chance.uuid(), clock=life.clock
-        ) as shelves:
+        async with library.running(last_good, life=life.chance.uuid(), clock=life.clock) as shelves:
             supplier = Supplier(name="repo", driver="sim", source=SimSource(repository))
             await shelves.stock([supplier], Defaults())
             yield Serves(add_PresetServiceServicer_to_server, PresetServicer(shelves))

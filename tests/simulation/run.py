@@ -1,3 +1,4 @@
+# ruff: noqa: T201  (a command prints)
 """`python -m tests.simulation`: many seeds on all cores, and one line at the end.
 
 `SEEDS=n HOURS=h make simulate` calls it. `--seed N` runs one seed and tells its last lines.

@@ -42,6 +42,11 @@ class Repository:
         self.texts.pop(f"{name}.conf", None)
         self._changed()
 
+    def come_back(self) -> None:
+        """Be within reach again; whoever polls notices."""
+        self.is_unreachable = False
+        self._changed()
+
     def _changed(self) -> None:
         self.revision += 1
         for reader in self.readers:

@@ -26,6 +26,7 @@ from vmshepherd_kit.clock import Clock
 # How many writes a copy may be behind.
 BEHIND = 40
 
+
 class SharedMemory(MemoryRuntime):
     """The memory store, with a past that it can fall back to."""
 
@@ -135,5 +136,3 @@ class SqliteFile:
             self._writer = None
         self._held.close()
         self._held = ExitStack()
-
-

@@ -23,7 +23,7 @@ from .guests import Sight
 from .ledger import Ledger
 from .loop import Host, Kernel
 from .network import Network
-from .processes import Process, Replica
+from .processes import Body, Process, Replica
 from .source import Repository
 from .stores import OverConnection, SharedMemory, SqliteFile
 from .trace import Trace
@@ -108,7 +108,9 @@ class World:
         if self.shape.durable:
             database = SqliteFile(self._folder)
             return [
-                self._service("runtime-1", processes.runtime(database.open, self.ledger), database.drop)
+                self._service(
+                    "runtime-1", processes.runtime(database.open, self.ledger), database.drop
+                )
             ]
         # A database on a machine of its own, which outlives every process of the suite.
         clock = HostClock(Host(self.kernel, "database", booted=-UPTIME))
@@ -122,9 +124,7 @@ class World:
             for number in range(self.shape.runtimes)
         ]
 
-    def _service(
-        self, name: str, body: processes.Body, left_behind: Any = lambda: None
-    ) -> Process:
+    def _service(self, name: str, body: Body, left_behind: Any = lambda: None) -> Process:
         return Process(name, body, left_behind=left_behind, **self._common())
 
     def _replica(self, number: int) -> Replica:
