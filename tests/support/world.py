@@ -230,7 +230,7 @@ class World:
             name=body.vm_id,
             state=VmState.DELETING if going else body.state,
             image=body.placement.image,
-            flavor=body.placement.flavor,
+            flavor=body.placement.flavor or "plain",
             zone=body.placement.zone,
             created=body.born,
             shutdown_at=body.shutdown_at,
