@@ -276,6 +276,16 @@ class Judge:
                 wrong.append(f"{preset}: {many}; {self._told(preset)}")
         return wrong
 
+    def is_steady(self) -> bool:
+        """Whether every preset is held by somebody who wants nothing more."""
+        steady = set()
+        for replica in self._world.replicas:
+            for preset in self._ledger.counts:
+                shown = replica.parts and replica.parts.cycles.board.get(PresetName(preset))
+                if shown and shown.phase.name == "STEADY":
+                    steady.add(preset)
+        return steady == set(self._ledger.counts)
+
     def _told(self, preset: str) -> str:
         """What the replica that holds a preset says of it."""
         for replica in self._world.replicas:

@@ -87,6 +87,11 @@ class People:
         """The same, again and again until it is done."""
         self._ask(replica, method, _PATIENCE, fields)
 
+    def resume_all(self, replica: str) -> None:
+        """End every pause."""
+        for preset in self._keys:
+            self.insist(replica, "ResumePreset", preset=preset, actor="ann")
+
     def _ask(self, replica: str, method: str, times: int, fields: dict[str, Any]) -> None:
         request = getattr(api, f"{method}Request")(**fields)
         stub = OrchestratorServiceStub(self._channel(replica))
