@@ -154,10 +154,27 @@ def is_condemned_by_its_check(seen: Observation, plan: Plan, vm_id: VmId) -> Non
     assert plan.memory.suspended_since is None
     assert seen.probes[vm_id].verdict is Verdict.UNHEALTHY
     assert memory.is_unhealthy
+    assert not _is_too_much(seen, plan)
     assert memory.failing_since is not None
     assert memory.first_running is not None
     if not memory.was_healthy:
         assert seen.now - memory.first_running >= seen.spec.policy.startup_grace
+
+
+def _is_too_much(seen: Observation, plan: Plan) -> bool:
+    """Whether more fail at once than the preset or the prober of all of them may believe."""
+    policy, fleet = seen.spec.policy, seen.fleet
+    running = [
+        each
+        for each in plan.judged
+        if each.vm.state is VmState.RUNNING and each.status is not VmStatus.DELETING
+    ]
+    failing = sum(1 for each in running if each.memory.failures)
+    here = failing >= policy.breaker_count and 100 * failing >= policy.breaker_percent * len(
+        running
+    )
+    all_over = fleet.failing >= fleet.breaker_count
+    return here or (all_over and 100 * fleet.failing >= fleet.breaker_percent * fleet.probed)
 
 
 def destroys_for_what_the_preset_says(
@@ -229,7 +246,7 @@ def keeps_who_serves(seen: Observation, plan: Plan) -> None:
     """Nothing with which nothing is wrong goes where too few would serve without it."""
     ended = {step.vm.vm_id for step in plan.terminations}
     turned = [step for step in plan.terminations if step.reason in _TURNOVER]
-    ready = sum(1 for each in plan.judged if each.is_ready and each.vm.vm_id not in ended)
+    ready = sum(1 for each in plan.judged if _is_proved(each) and each.vm.vm_id not in ended)
     floor = (plan.memory.accepted_count or 0) - seen.spec.policy.max_unavailable
     was_ready = {each.vm.vm_id for each in plan.judged if each.is_ready}
     assert ready >= floor or not any(step.vm.vm_id in was_ready for step in turned)
@@ -270,6 +287,11 @@ def _lives(judged: Judged, seen: Observation) -> bool:
         return False
     end = judged.vm.shutdown_at
     return not (judged.vm.state is VmState.STOPPED and end is not None and end <= seen.now)
+
+
+def _is_proved(judged: Judged) -> bool:
+    """Whether it serves, and what is new has done so for long enough."""
+    return judged.is_ready and (judged.is_outdated or judged.memory.was_proved)
 
 
 def _is_leaving(judged: Judged) -> bool:
