@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from . import breaker, budget, guard, health, placement, rollout, skew, suspension
+from . import breaker, budget, guard, health, intents, placement, rollout, skew, suspension
 from .backoff import boot_failures, counted, early_failure, settle
 from .make import make
 from .model import Judged, Memory, Observation, Plan, Refusal, Removal, VmId, VmMemory, VmStatus
@@ -80,7 +80,7 @@ def _keep(stock: Stock, found: _Judgement, held_back: tuple[Refusal, ...]) -> Pl
         memory=replace(
             stock.memory,
             intents=(*stock.open_intents, *fresh),
-            next_slot=stock.memory.next_slot + len(fresh),
+            next_slot=intents.slot_after(fresh, stock.seen),
             accepted_count=stock.count,
         ),
         is_settled=stock.is_calm and not (steps or repair_notes or is_waiting),

@@ -9,8 +9,9 @@ listing shows it long after it was sent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from itertools import count, islice
 from uuid import UUID, uuid5
 
 from .model import Create, Intent, IntentPhase, Observation, Placement, RequestId
@@ -53,10 +54,19 @@ def to_repeat(open_intents: tuple[Intent, ...], seen: Observation) -> tuple[Crea
 
 
 def new_intents(places: Sequence[Placement], seen: Observation) -> tuple[Intent, ...]:
-    """A fresh intent for each; their ids follow from what is unique: suite, preset, token, slot."""
+    """A fresh intent for each; their ids follow from what is unique: suite, preset, token, slot.
+
+    A slot whose VM is there is passed over: a store that lost its last writes forgets slots.
+    """
     return tuple(
-        _intent(seen, slot, place) for slot, place in enumerate(places, seen.memory.next_slot)
+        _intent(seen, slot, place) for slot, place in zip(_free_slots(seen), places, strict=False)
     )
+
+
+def slot_after(fresh: Sequence[Intent], seen: Observation) -> int:
+    """The first slot behind those of these fresh intents."""
+    slots = list(islice(_free_slots(seen), len(fresh)))
+    return slots[-1] + 1 if slots else seen.memory.next_slot
 
 
 def _is_nothing(intent: Intent, seen: Observation) -> bool:
@@ -71,11 +81,22 @@ def _may_be_sent(intent: Intent, seen: Observation) -> bool:
     return seen.now - intent.sent_at >= seen.cloud.horizon
 
 
+def _free_slots(seen: Observation) -> Iterator[int]:
+    taken = {vm.request_id for vm in seen.vms}
+    taken |= {intent.request_id for intent in seen.memory.intents}
+    return (slot for slot in count(seen.memory.next_slot) if _request_id(seen, slot) not in taken)
+
+
+def _request_id(seen: Observation, slot: int) -> RequestId:
+    unique = f"{seen.suite_id}/{seen.spec.name}/{seen.fencing_token}/{slot}"
+    return RequestId(str(uuid5(_NAMESPACE, unique)))
+
+
 def _intent(seen: Observation, slot: int, placement: Placement) -> Intent:
-    identity = uuid5(_NAMESPACE, f"{seen.suite_id}/{seen.spec.name}/{seen.fencing_token}/{slot}")
+    request_id = _request_id(seen, slot)
     return Intent(
-        request_id=RequestId(str(identity)),
-        name=f"{seen.spec.name}-{str(identity)[:8]}",
+        request_id=request_id,
+        name=f"{seen.spec.name}-{request_id[:8]}",
         spec_hash=seen.spec.spec_hash,
         placement=placement,
     )

@@ -63,13 +63,22 @@ def notes(stock: Stock) -> tuple[Refusal, ...]:
 def _over(stock: Stock) -> list[Judged]:
     policy = stock.seen.spec.policy
     kept = sorted(_kept(stock), key=lambda each: (_since(each), each.vm.vm_id))
-    too_many = max(0, len(kept) - policy.keep_failed)
+    too_many = max(0, len(kept) - policy.keep_failed, int(_is_in_the_way(stock)))
     return [
         each
         for place, each in enumerate(kept)
         if (place < too_many or stock.seen.now - _since(each) >= policy.keep_failed_time)
         and not each.vm.protected
     ]
+
+
+def _is_in_the_way(stock: Stock) -> bool:
+    """Whether a quota keeps a VM from being made: one that is only studied makes room for it, one a
+    try.
+    """
+    backoff = stock.memory.backoff
+    is_tried_now = backoff.until is None or backoff.until <= stock.seen.now
+    return stock.needed > 0 and backoff.reason == "QUOTA_EXCEEDED" and is_tried_now
 
 
 def _kept(stock: Stock) -> list[Judged]:

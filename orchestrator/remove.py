@@ -195,14 +195,32 @@ def _surplus(stock: Stock, number: int) -> tuple[list[Terminate], tuple[Refusal,
     if stock.seen.spec.zones:
         order = spread(order, stock.sound, is_outdated_first=is_outdated_first)
     fit = [each for each in order if may_retry(each, stock)]
-    chosen = untried_first(fit)[:number]
+    chosen = _dispensable(untried_first(fit), number, stock)
     evidence = f"VMs alive: {len(stock.alive)}, declared: {stock.count}"
     steps = [Terminate(vm=each.vm, reason=Reason.SURPLUS, evidence=evidence) for each in chosen]
+    if len(chosen) < min(number, len(fit)):
+        message = f"{number - len(chosen)} surplus VMs stay until those that shall stay serve"
+        return steps, (Refusal("WAITING_FOR_REPLACEMENT", message),)
     if len(order) < number:
         left = number - len(order)
         message = f"{left} surplus VMs are stopped, protected or unknown: left alone"
         return steps, (Refusal("PARKED", message),)
     return steps, ()
+
+
+def _dispensable(order: Iterable[Judged], number: int, stock: Stock) -> list[Judged]:
+    """The first so many; of those that serve no more than the rest can do without."""
+    ready = sum(1 for each in stock.sound if each.is_ready)
+    spare = max(0, ready - (stock.count - stock.seen.spec.policy.max_unavailable))
+    chosen = list[Judged]()
+    for each in order:
+        if len(chosen) == number:
+            break
+        if each.is_ready and not spare:
+            continue
+        spare -= each.is_ready
+        chosen.append(each)
+    return chosen
 
 
 def _repeated(stock: Stock) -> list[Terminate]:
@@ -266,6 +284,8 @@ def _leave(judged: Judged, stock: Stock) -> Terminate:
 def _evidence(judged: Judged, stock: Stock) -> str:
     if judged.leaves_for is Reason.OUTDATED:
         return drift.evidence(judged, stock.seen.spec)
+    if judged.leaves_for is Reason.STOPPED:
+        return "stopped by somebody, and the preset wants such VMs replaced"
     if judged.leaves_for is Reason.MAX_LIFETIME:
         born = judged.vm.created or judged.memory.first_seen
         return f"born at {moment(born)}, older than its preset allows"

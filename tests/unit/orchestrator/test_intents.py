@@ -133,3 +133,15 @@ def test_twins_of_one_request_are_two_vms_and_one_of_them_leaves() -> None:
     twins = [vm("a"), vm("b", request_id=RequestId("request-of-a"))]
     plan = decide(seen(spec(1), twins))
     assert [step.vm.vm_id for step in plan.terminations] == ["a"]
+
+
+def test_an_id_that_a_vm_bears_is_given_to_no_other_though_the_store_forgot_it() -> None:
+    first = decide(holding(count=4, present="ab"))
+    lost = first.creates[0].intent
+    there = (*vms("ab"), vm("c", request_id=lost.request_id))
+    # The store lost its last writes: neither the intent nor its slot is known any more.
+    again = decide(seen(spec(4), there, memory=Memory(accepted_count=4, next_slot=40)))
+    assert [each.intent.request_id for each in again.creates] == [
+        first.creates[1].intent.request_id
+    ]
+    assert again.memory.next_slot == 42

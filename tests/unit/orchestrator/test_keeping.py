@@ -9,8 +9,10 @@ import pytest
 
 from orchestrator.decide import decide
 from orchestrator.model import (
+    Backoff,
     Fate,
     Keep,
+    Memory,
     Observation,
     Outcome,
     Plan,
@@ -29,6 +31,7 @@ from tests.support.given import (
     CONDEMNED,
     NOW,
     SERVING,
+    SPEC,
     UNHEALTHY,
     checked,
     ended,
@@ -61,6 +64,8 @@ def studying(memory: VmMemory = KEPT, state: VmState = VmState.RUNNING, **more: 
     what = more.pop("what", checked(3, keep_failed=1))
     kept = vm("k", state, protected=more.pop("protected", False))
     remembered = memories("abc") | memories("k", memory)
+    if "memory_of" in more:
+        more["memory"] = more.pop("memory_of")
     return seen(what, (*vms("abc"), kept), remembered=remembered, **more)
 
 
@@ -246,3 +251,24 @@ def test_it_is_remembered_from_the_moment_it_is_set_aside_through_every_takeover
     assert restarted(memory, NOW + seconds(60)).vms[VmId("a")].kept_since == NOW
     untried = recall(plan, [Outcome(step=step, fate=Fate.UNTRIED)], spec=checked(3), now=NOW)
     assert untried.vms[VmId("a")].kept_since is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "until", "goes"),
+    [
+        ("QUOTA_EXCEEDED", 0, True),
+        ("QUOTA_EXCEEDED", 5, False),
+        ("NO_CAPACITY", 0, False),
+    ],
+)
+def test_where_a_quota_keeps_one_from_being_made_one_that_is_only_studied_makes_room(
+    reason: str,
+    until: float,
+    goes: bool,  # noqa: FBT001
+) -> None:
+    full = Backoff(failures=2, until=NOW + seconds(until), reason=reason, spec_hash=SPEC)
+    missing = decide(
+        studying(what=checked(4, keep_failed=1), memory_of=Memory(accepted_count=4, backoff=full))
+    )
+    assert (ended(missing) == {"k": Reason.STUDY_OVER}) is goes
+    assert not ended(decide(studying(memory_of=Memory(accepted_count=3, backoff=full))))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ from tests.support.given import (
     checked,
     memories,
     probes,
+    said,
     seconds,
     seen,
     spec,
@@ -380,3 +382,23 @@ def test_a_repeated_termination_that_fails_is_not_tried_in_every_cycle() -> None
 def test_what_was_protected_meanwhile_is_not_asked_for_again() -> None:
     remembered = memories("c", tried(600, accepted=True))
     assert not decide(seen(spec(0), [vm("c", protected=True)], remembered=remembered)).steps
+
+
+BOOTING = VmMemory(first_seen=NOW - seconds(20), first_running=NOW - seconds(10))
+
+
+def growing(failed_at: datetime | None = None, **policy: Any) -> Observation:
+    """`d` was made in place of one that recovered, and does not serve yet."""
+    remembered = memories("abc") | memories("d", replace(BOOTING, terminate_failed_at=failed_at))
+    return seen(checked(3, **policy), vms("abcd"), remembered=remembered, probes=probes(d=UNKNOWN))
+
+
+def test_the_surplus_is_who_does_not_serve_and_not_the_next_one_when_that_cannot_go() -> None:
+    assert ended(decide(growing(max_unavailable=0))) == {"d": Reason.SURPLUS}
+    stuck = decide(growing(NOW - seconds(5), max_unavailable=0))
+    assert not stuck.steps
+    assert "stay until those that shall stay serve" in said(stuck, "WAITING_FOR_REPLACEMENT")
+
+
+def test_as_many_as_may_be_unavailable_may_be_surplus_though_they_serve() -> None:
+    assert ended(decide(growing(NOW - seconds(5), max_unavailable=1))) == {"c": Reason.SURPLUS}
