@@ -114,7 +114,7 @@ class Cycles:
         seen = await self._observe(turn, memory)
         plan = decide(seen.observation)
         phase = phase_of(seen.observation, plan, (*plan.refusals, *seen.notes))
-        return seen, plan, self._next_look(turn, plan, phase)
+        return seen, plan, self._next_look(turn, seen, plan, phase)
 
     async def _run(self, name: PresetName) -> timedelta | None:
         started = self.hands.clock.elapsed()
@@ -136,7 +136,7 @@ class Cycles:
             await self._end(name)
             return None
         shown = self._shown(turn, seen, plan, outcomes)
-        look = self._next_look(turn, plan, shown.phase)
+        look = self._next_look(turn, seen, plan, shown.phase)
         now = self._now()
         shown = replace(
             shown,
@@ -258,10 +258,10 @@ class Cycles:
             keep_failed_time=turn.spec.policy.keep_failed_time,
         )
 
-    def _next_look(self, turn: Turn, plan: Plan, phase: Phase) -> timedelta:
+    def _next_look(self, turn: Turn, seen: Seen, plan: Plan, phase: Phase) -> timedelta:
         interval = turn.declared.interval or self.config.interval
         if phase is Phase.REMOVED and _rests(plan):
-            return max(REMOVED_LOOK, interval)
+            return min(max(REMOVED_LOOK, interval), _grace_left(seen.observation))
         if phase is Phase.BLOCKED:
             # Something is missing and may not be made now: no reason to ask the cloud all the time.
             return min(BLOCKED_LOOK, interval)
@@ -376,6 +376,15 @@ def _said(seen: Observation) -> Mapping[VmId, tuple[str, str]]:
 def _rests(plan: Plan) -> bool:
     """Whether nothing happens to a removed preset, and nothing is on its way out."""
     return plan.is_settled and all(j.status is not VmStatus.DELETING for j in plan.judged)
+
+
+def _grace_left(seen: Observation) -> timedelta:
+    """How long a removed preset's VMs surely run on; for ever when they do so anyway."""
+    policy, removal = seen.spec.policy, seen.removal
+    if removal is None or removal.held_back or not policy.deleted_on_removal:
+        return timedelta.max
+    left = removal.since + policy.removal_grace - seen.now
+    return left if left > timedelta(0) else timedelta.max
 
 
 def _is_over(seen: Observation, plan: Plan, memory: Memory) -> bool:
