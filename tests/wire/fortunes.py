@@ -75,6 +75,7 @@ class Fortunes:
     story: list[str] = field(default_factory=list)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     rounds: int = 0
+    edition: int = 0
 
     async def begin(self) -> None:
         """Declare every preset."""
@@ -97,8 +98,10 @@ class Fortunes:
 
     async def published(self) -> None:
         """Write the files as they are to be, and wait until all of them are known."""
+        self.edition += 1
+        links = {"edition": self._link()}
         for name, keys in self.files.items():
-            self.here.declare(name, **keys, panel_links={"round": f"http://x/{self.rounds}"})
+            self.here.declare(name, **keys, panel_links=links)
         for name in set(self.names) - set(self.files):
             (self.here.folder / "presets" / f"{name}.yaml").unlink(missing_ok=True)
         await self.is_known_to(self.replica)
@@ -110,13 +113,17 @@ class Fortunes:
         async def is_known() -> bool:
             return all(self._is_as_written(name, presets.get(name)) for name in self.names)
 
-        await until(is_known, lambda: f"round {self.rounds} is not known")
+        await until(is_known, lambda: f"edition {self.edition} is not known")
 
     def _is_as_written(self, name: str, declared: Any) -> bool:
         if name not in self.files or declared is None:
             return name not in self.files and declared is None
         links = declared.message.spec.panel_links
-        return bool(links["round"] == f"http://x/{self.rounds}")
+        return bool(links["edition"] == self._link())
+
+    def _link(self) -> str:
+        """What tells one edition of all files from another, and matters to nobody."""
+        return f"http://x/{self.edition}"
 
     async def _befall(self, name: str) -> None:
         which = self.chance.choice(self._all())

@@ -336,3 +336,23 @@ async def test_an_approval_from_before_a_removal_is_no_part_of_the_plan_either(
         back.check()
         assert "COUNT_NEEDS_APPROVAL" in {each.code for each in back.plan.refusals}
         assert not back.plan.steps
+
+
+async def test_a_removed_preset_is_looked_at_when_its_grace_is_over_and_no_later(
+    tmp_path: Path,
+) -> None:
+    async with lives(tmp_path, SEEDS[0]) as found:
+        policy = {"on_remove": "delete", "removal_grace": "40s"}
+        found.files["web"] = {"count": 1, "flavor": "small", "policy": policy}
+        await found.published()
+        await told(found, "web")
+        del found.files["web"]
+        await found.published()
+        looks = list[float]()
+        for _ in range(2):
+            each = await told(found, "web")
+            assert each is not None
+            each.check()
+            looks.append(each.plan.next_look.ToTimedelta().total_seconds())
+            found.clock.now += timedelta(seconds=30)
+        assert looks == [40, 10]
