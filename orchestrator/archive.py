@@ -2,7 +2,7 @@
 
 Only the holder of a preset's lock writes its record, so the copy is true for as long as the token
 is the same; under a new token, or once the clock was set, its timers start anew: all but the
-moment since which a preset is removed, whose grace is counted in hours. Nothing is written that
+grace of a removed preset, of which what was waited is counted and written. Nothing is written that
 has not changed.
 """
 
@@ -16,7 +16,7 @@ from vmshepherd.orchestrator.v1 import record_pb2, view_pb2
 from vmshepherd_kit import log
 from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import SessionLost, ShepherdError
-from vmshepherd_kit.stamps import to_timestamp
+from vmshepherd_kit.stamps import from_duration, to_duration, to_timestamp
 
 from . import records
 from .authority import Authority, lock_name
@@ -42,6 +42,10 @@ class Legacy:
     removed: datetime | None = None
     # Once held back, it waits for a person, although the others may be over by then.
     is_held_back: bool = False
+    # How much of the grace was waited, and when that was counted here, by a clock that only runs:
+    # neither a date that is set nor another holder's ends it.
+    waited: timedelta = timedelta(0)
+    counted_at: timedelta | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -190,6 +194,8 @@ def _record(copy: _Copy, memory: Memory) -> record_pb2.PresetRecord:
     if copy.legacy.removed is not None:
         record.removed_time.CopyFrom(to_timestamp(copy.legacy.removed))
     record.removal_held_back = copy.legacy.is_held_back
+    if copy.legacy.waited:
+        record.removal_waited.CopyFrom(to_duration(copy.legacy.waited))
     if copy.view is not None:
         record.view.CopyFrom(copy.view)
     record.vm_views.extend(copy.vm_views)
@@ -205,4 +211,5 @@ def _legacy(record: record_pb2.PresetRecord, now: datetime) -> Legacy:
         will=record.will if record.HasField("will") else None,
         removed=min(since, now) if since is not None else None,
         is_held_back=record.removal_held_back,
+        waited=from_duration(record.removal_waited),
     )

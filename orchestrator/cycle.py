@@ -36,18 +36,17 @@ from .model import (
     Plan,
     PresetName,
     Refusal,
-    Removal,
     Repair,
     Terminate,
     VmId,
     VmStatus,
-    Wishes,
 )
 from .narrate import Telling, changes, conditions, probe_changes, report
 from .observe import Known, Seen, observe
 from .phases import failures, phase_of
 from .recall import recall
 from .removals import Removals
+from .standing import Standing, standing, why_nobody_can_tell
 from .turn import Turn, turn_of
 
 # How often a preset is looked at whose cycle cannot be completed.
@@ -81,10 +80,9 @@ class Cycles:
         declared = self.presets.get(name)
         if declared is None and not self.presets.is_synced:
             return RETRY_AFTER
-        if declared is not None and declared.spec is None:
-            await self._cannot(name, "NEVER_READ", "its file has never been read successfully")
-            return self.config.interval
         try:
+            if declared is not None and declared.spec is None:
+                return await self._unread(name)
             return await self._run(name)
         except StaleFencingToken as e:
             await self.authority.yield_to(name, e)
@@ -108,10 +106,11 @@ class Cycles:
         else:
             memory = await self.archive.load(name, token)
             legacy = self.archive.legacy(name)
-        turn = turn_of(name, self.presets.get(name), legacy, fencing_token=token or 0)
+        turn = self._turn_of(name, legacy, token or 0)
         if turn is None:
             raise Refused(f"preset {name} is removed and left alone", reason="PRESET_REMOVED")
-        seen = await self._observe(turn, memory)
+        turn = await self._with_wishes(turn)
+        seen = await self._observe(turn, await self._standing(turn), memory)
         plan = decide(seen.observation)
         phase = phase_of(seen.observation, plan, (*plan.refusals, *seen.notes))
         return seen, plan, self._next_look(turn, seen, plan, phase)
@@ -124,12 +123,16 @@ class Cycles:
             self.board.show(name, shown)
             return min(max(token.remaining, self.config.soon), self.config.interval)
         memory = await self.archive.load(name, token)
-        turn = await self._begun(name, token)
+        turn = await self._begun(name, token, memory)
         if turn is None:
             await self._let_go(name, memory)
             return None
-        seen = await self._observe(turn, memory)
-        self._bequeath(turn, seen)
+        stands = await self._standing(turn)
+        seen = await self._observe(turn, stands, memory)
+        if stands and self._is_news(name, stands):
+            # It came back while the cloud was asked, or may have: nothing is decided by that.
+            return self.config.soon
+        self.archive.bequeath(name, stands.legacy if stands else _legacy(turn, seen))
         plan = decide(seen.observation)
         memory, outcomes = await self._carried_out(turn, seen, plan)
         if turn.is_removed and _is_over(seen.observation, plan, memory):
@@ -155,34 +158,52 @@ class Cycles:
         await self._settle_wishes(name, seen.observation, plan, outcomes)
         return look
 
-    async def _begun(self, name: PresetName, token: int) -> Turn | None:
+    async def _begun(self, name: PresetName, token: int, memory: Memory) -> Turn | None:
         """The turn of a preset that is held; None when there is nothing to go by.
 
         Whoever approved something before the preset was removed, or came back, meant another thing.
         """
-        legacy, declared = self.archive.legacy(name), self.presets.get(name)
-        turn = turn_of(name, declared, legacy, fencing_token=token)
+        turn = self._turn_of(name, self.archive.legacy(name), token)
         if turn is None:
             return None
         if turn.is_news:
             await self.desk.strike_approval(name)
         if not turn.is_removed:
             self.removals.revive(name)
-        return turn
+            await self._restored(name, memory)
+        return await self._with_wishes(turn)
 
-    def _bequeath(self, turn: Turn, seen: Seen) -> None:
-        """Have written what is to become of the preset once, or since, it is removed."""
-        removal = seen.observation.removal
-        if removal is None:
-            will = records.will(turn.declared)
-            # The default may be another one by then.
-            will.provider = seen.provider
-            legacy = Legacy(will)
-        else:
-            is_crowded = bool(removal.held_back) and not self.presets.error
-            is_held_back = turn.legacy.is_held_back or is_crowded
-            legacy = replace(turn.legacy, removed=removal.since, is_held_back=is_held_back)
-        self.archive.bequeath(turn.name, legacy)
+    def _turn_of(self, name: PresetName, legacy: Legacy, token: int) -> Turn | None:
+        declared, last = self.presets.get(name), self.presets.last(name)
+        return turn_of(name, declared, legacy, fencing_token=token, last=last)
+
+    async def _with_wishes(self, turn: Turn) -> Turn:
+        wishes = await self.desk.wishes(turn.name)
+        if turn.is_news:
+            # A plan goes by no approval that the cycle is about to strike.
+            wishes = replace(wishes, approved_count=None)
+        return replace(turn, wishes=wishes)
+
+    async def _unread(self, name: PresetName) -> timedelta:
+        """A preset that is declared, nobody knows how."""
+        token = self.authority.token(name)
+        if token is not None:
+            await self._restored(name, await self.archive.load(name, token))
+        await self._cannot(name, "NEVER_READ", "its file has never been read successfully")
+        return self.config.interval
+
+    async def _restored(self, name: PresetName, memory: Memory) -> None:
+        """Have it written at once that a preset is declared: whatever keeps the cycle from its end,
+        a removal that comes later has a grace of its own.
+        """
+        legacy = self.archive.legacy(name)
+        if legacy.removed is not None:
+            self.archive.bequeath(name, Legacy(legacy.will))
+            await self.archive.keep(name, memory)
+
+    def _is_news(self, name: PresetName, stands: Standing) -> bool:
+        is_unsure = bool(why_nobody_can_tell(self.presets)) and not stands.removal.held_back
+        return is_unsure or self.presets.get(name) is not None
 
     async def _carried_out(
         self, turn: Turn, seen: Seen, plan: Plan
@@ -204,36 +225,32 @@ class Cycles:
         memory = recall(replace(plan, memory=memory), outcomes, spec=turn.spec, now=self._now())
         return memory, outcomes
 
-    async def _observe(self, turn: Turn, memory: Memory) -> Seen:
-        wishes = await self.desk.wishes(turn.name)
-        if turn.is_news:
-            # A plan goes by no approval that the cycle is about to strike.
-            wishes = replace(wishes, approved_count=None)
+    async def _observe(self, turn: Turn, stands: Standing | None, memory: Memory) -> Seen:
         known = Known(
             name=turn.name,
             spec=turn.spec,
             declared=turn.declared,
             fencing_token=turn.fencing_token,
             memory=memory,
-            wishes=wishes,
+            wishes=turn.wishes,
             fleet=self.board.fleet(self.config.breaker),
-            removal=await self._removal(turn, wishes) if turn.is_removed else None,
+            removal=stands.removal if stands else None,
         )
         return await observe(
             known, iaas=self.hands.iaas, health=self.health, clock=self.hands.clock
         )
 
-    async def _removal(self, turn: Turn, wishes: Wishes) -> Removal:
-        """Since when the preset is removed, and why that has no consequences yet."""
-        legacy, held_back = turn.legacy, ""
-        since = legacy.removed or self._now()
-        if self.presets.error:
-            held_back = f"nobody can tell whether it is declared again: {self.presets.error}"
-        elif turn.is_news or wishes.approved_count != 0:
-            held_back = await self.removals.why_held_back(
-                turn.name, self.config.removals.percent, was_held_back=legacy.is_held_back
-            )
-        return Removal(since=since, held_back=held_back)
+    async def _standing(self, turn: Turn) -> Standing | None:
+        """How the removal of a preset stands; None of one that is declared."""
+        if not turn.is_removed:
+            return None
+        return await standing(
+            turn,
+            presets=self.presets,
+            removals=self.removals,
+            percent=self.config.removals.percent,
+            clock=self.hands.clock,
+        )
 
     def _shown(self, turn: Turn, seen: Seen, plan: Plan, outcomes: Sequence[Outcome]) -> Shown:
         """What is to be shown of the preset after this cycle."""
@@ -325,7 +342,7 @@ class Cycles:
             if done or gone:
                 await self.desk.forget(name, done, gone=gone)
             if is_used_up:
-                await self.desk.strike_approval(name)
+                await self.desk.strike_approval(name, seen.wishes.approved_count)
         except ShepherdError as e:
             # The next cycle finds the same, and strikes them then.
             _log.warning("wishes were not struck", preset=name, error=e.message)
@@ -343,7 +360,8 @@ class Cycles:
         await self.authority.release(name)
 
     async def _end(self, name: PresetName) -> None:
-        """Nothing is left of a removed preset, so nothing is remembered of it."""
+        """Nothing is left of a removed preset, so nothing is remembered of it, nor wished for."""
+        await self.desk.clear(name)
         await self.archive.clear(name)
         before = self.board.get(name) or Shown()
         ended = [Telling(kind="PRESET_ENDED", message="removed, and no VM of it is left")]
@@ -371,6 +389,14 @@ class Cycles:
 def _said(seen: Observation) -> Mapping[VmId, tuple[str, str]]:
     """Verdict and words of every probe."""
     return {vm_id: (each.verdict.name, each.message) for vm_id, each in seen.probes.items()}
+
+
+def _legacy(turn: Turn, seen: Seen) -> Legacy:
+    """What is to become of a declared preset once it is removed."""
+    will = records.will(turn.declared)
+    # The default may be another one by then.
+    will.provider = seen.provider
+    return Legacy(will)
 
 
 def _rests(plan: Plan) -> bool:

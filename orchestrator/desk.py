@@ -111,10 +111,30 @@ class Desk:
 
         await self.change(preset, strike)
 
-    async def strike_approval(self, preset: PresetName) -> None:
-        """Let a count that was approved before count no more."""
+    async def strike_approval(self, preset: PresetName, count: int | None = None) -> None:
+        """Let a count that was approved before count no more; one of another count stays."""
+
+        def strike(record: record_pb2.OperatorRecord) -> None:
+            if count is None or record.approved_count == count:
+                record.ClearField("approved_count")
+
         if (await self.read(preset)).HasField("approved_count"):
-            await self.change(preset, lambda record: record.ClearField("approved_count"))
+            await self.change(preset, strike)
+
+    async def clear(self, preset: PresetName) -> None:
+        """Wish nothing more of a preset that is over: the next of its name is another one.
+
+        How often it was resumed stays: a count that went back would be taken for a lost one.
+        """
+
+        def forget(record: record_pb2.OperatorRecord) -> None:
+            resumes = record.resumes
+            record.Clear()
+            record.resumes = resumes
+
+        found = await self.read(preset)
+        if found.ListFields():
+            await self.change(preset, forget)
 
     async def _write(
         self, preset: PresetName, change: Change, session_id: str, token: int

@@ -249,10 +249,18 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """A preset that its source does not declare any more. `held_back` says why it must wait."""
+    """A preset that its source does not declare any more. `held_back` says why it must wait.
+
+    `counted` is how long it was waited by clocks that only run; None: as long as the dates say.
+    """
 
     since: datetime
     held_back: str = ""
+    counted: timedelta | None = None
+
+    def waited(self, now: datetime) -> timedelta:
+        """How much of its grace is over."""
+        return now - self.since if self.counted is None else self.counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from vmshepherd.orchestrator.v1 import record_pb2 as pb
 from vmshepherd.orchestrator.v1 import view_pb2
+from vmshepherd.preset.v1 import preset_pb2
 from vmshepherd_kit.errors import Refused
 from vmshepherd_kit.stamps import from_timestamp, to_timestamp, to_timestamp_if
 
@@ -142,6 +143,21 @@ def will(declared: presets.Declared) -> pb.Will:
         spec_hash=declared.message.spec_hash,
         unmanaged=spec.unmanaged,
     )
+
+
+def relented(left: pb.Will, last: pb.Will) -> pb.Will:
+    """A will with the mercy of what was declared last, which no cycle has heard any more.
+
+    Never the other way: whoever heard less than the holder before him must make nothing worse.
+    """
+    mild = pb.Will()
+    mild.CopyFrom(left)
+    mild.unmanaged = left.unmanaged or last.unmanaged
+    if last.policy.on_remove != preset_pb2.ON_REMOVE_DELETE:
+        mild.policy.on_remove = preset_pb2.ON_REMOVE_KEEP
+    elif presets.policy(last.policy).removal_grace > presets.policy(left.policy).removal_grace:
+        mild.policy.removal_grace.CopyFrom(last.policy.removal_grace)
+    return mild
 
 
 def will_of(record: pb.PresetRecord, name: PresetName) -> tuple[str, Spec] | None:

@@ -22,7 +22,7 @@ _LEFT = {VmStatus.UNKNOWN, VmStatus.DELETING}
 def wind_down(stock: Stock, removal: Removal) -> tuple[tuple[Terminate, ...], tuple[Refusal, ...]]:
     """VMs of a removed preset that go now, and what else is to be said."""
     spec = stock.seen.spec
-    notes = (_removed(spec, removal),)
+    notes = (_removed(spec, removal, stock.seen.now),)
     if removal.held_back and spec.policy.deleted_on_removal:
         # Told from the first: people have the grace to find out what went wrong.
         return (), (*notes, Refusal("REMOVALS_NEED_APPROVAL", removal.held_back))
@@ -42,14 +42,14 @@ def wind_down(stock: Stock, removal: Removal) -> tuple[tuple[Terminate, ...], tu
 
 def _is_due(spec: Spec, removal: Removal, now: datetime) -> bool:
     policy = spec.policy
-    return policy.deleted_on_removal and now - removal.since >= policy.removal_grace
+    return policy.deleted_on_removal and removal.waited(now) >= policy.removal_grace
 
 
-def _removed(spec: Spec, removal: Removal) -> Refusal:
+def _removed(spec: Spec, removal: Removal, now: datetime) -> Refusal:
     gone = f"removed from its source at {moment(removal.since)}"
     if not spec.policy.deleted_on_removal:
         return Refusal("PRESET_REMOVED", f"{gone}: its VMs run on, unmanaged (on_remove: keep)")
-    until = moment(removal.since + spec.policy.removal_grace)
+    until = moment(now + spec.policy.removal_grace - removal.waited(now))
     message = f"{gone}: its VMs run on, unmanaged, until {until} and are then destroyed"
     return Refusal("PRESET_REMOVED", f"{message} (on_remove: delete)")
 

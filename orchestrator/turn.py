@@ -5,7 +5,7 @@ Called by the cycle; it asks nobody.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from vmshepherd.orchestrator.v1 import record_pb2
 from vmshepherd.preset.v1 import preset_pb2
@@ -13,7 +13,7 @@ from vmshepherd.preset.v1 import preset_pb2
 from . import records
 from .archive import Legacy
 from .clients.presets import Declared
-from .model import PresetName, Spec
+from .model import PresetName, Spec, Wishes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,7 @@ class Turn:
     fencing_token: int
     legacy: Legacy
     is_removed: bool = False
+    wishes: Wishes = field(default_factory=Wishes)
 
     @property
     def is_news(self) -> bool:
@@ -34,9 +35,17 @@ class Turn:
 
 
 def turn_of(
-    name: PresetName, declared: Declared | None, legacy: Legacy, *, fencing_token: int
+    name: PresetName,
+    declared: Declared | None,
+    legacy: Legacy,
+    *,
+    fencing_token: int,
+    last: Declared | None = None,
 ) -> Turn | None:
-    """The turn of a preset; None of a removed one that left no will: nobody knows its provider."""
+    """The turn of a preset; None of a removed one that left no will: nobody knows its provider.
+
+    `last` is how a removed one was declared last, where that was seen.
+    """
     if declared is not None and declared.spec is not None:
         return Turn(
             name=name,
@@ -45,6 +54,8 @@ def turn_of(
             fencing_token=fencing_token,
             legacy=legacy,
         )
+    if legacy.will is not None and legacy.removed is None and last is not None and last.spec:
+        legacy = replace(legacy, will=records.relented(legacy.will, records.will(last)))
     left = records.will_of(record_pb2.PresetRecord(will=legacy.will), name)
     if left is None:
         return None

@@ -57,7 +57,7 @@ class Presets:
         self._stub = PresetServiceStub(channel)
         self._clock = clock
         self._declared: dict[PresetName, Declared] = {}
-        self._removed: set[PresetName] = set()
+        self._removed: dict[PresetName, Declared] = {}
         self._token = ""
         self.is_synced = False
         self.error = ""
@@ -72,7 +72,16 @@ class Presets:
 
     def removed(self) -> list[PresetName]:
         """Presets that were declared in this process life and are not any more."""
-        return sorted(self._removed - self._declared.keys())
+        return sorted(self._removed.keys() - self._declared.keys())
+
+    def last(self, name: PresetName) -> Declared | None:
+        """A removed preset as it was declared last, where this process has seen it so."""
+        return self._removed.get(name)
+
+    def is_understood(self, file: str) -> bool:
+        """Whether some preset is known of a file in which something is wrong."""
+        known = (each.message for each in self._declared.values() if each.spec)
+        return any(finding.file == file for message in known for finding in message.findings)
 
     async def sources(self) -> list[preset_pb2.Source]:
         """Every source with its errors."""
@@ -117,9 +126,9 @@ class Presets:
         return set(fresh)
 
     def _remove(self, names: Iterable[PresetName]) -> list[PresetName]:
-        gone = [name for name in names if self._declared.pop(name, None) is not None]
-        self._removed.update(gone)
-        return gone
+        gone = {name: last for name in names if (last := self._declared.pop(name, None))}
+        self._removed |= gone
+        return list(gone)
 
 
 def declared(message: preset_pb2.Preset) -> Declared:

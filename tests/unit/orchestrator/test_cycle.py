@@ -39,6 +39,9 @@ class FakePresets:
     declared: dict[PresetName, Any] = field(default_factory=dict)
     is_synced: bool = True
     error: str = ""
+    lasts: dict[PresetName, Any] = field(default_factory=dict)
+    read: list[preset_pb2.Source] = field(default_factory=list)
+    understood: set[str] = field(default_factory=set)
 
     def get(self, name: PresetName) -> Any:
         return self.declared.get(name)
@@ -48,6 +51,15 @@ class FakePresets:
 
     def removed(self) -> list[PresetName]:
         return [] if WEB in self.declared else [WEB]
+
+    def last(self, name: PresetName) -> Any:
+        return self.lasts.get(name)
+
+    def is_understood(self, file: str) -> bool:
+        return file in self.understood
+
+    async def sources(self) -> list[preset_pb2.Source]:
+        return self.read
 
 
 @dataclass
