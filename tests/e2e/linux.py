@@ -54,9 +54,9 @@ def _working_places() -> Iterator[tuple[int, Path]]:
                 yield int(entry.name), (entry / "cwd").readlink()
 
 
-def body_of(address: str, port: int) -> str:
+def body_of(address: str, port: int, *, seconds: float = 5) -> str:
     """What a GET of `/` answers there.  OSError when nobody does."""
-    connection = http.client.HTTPConnection(address, port, timeout=5)
+    connection = http.client.HTTPConnection(address, port, timeout=seconds)
     try:
         connection.request("GET", "/")
         return connection.getresponse().read().decode()
