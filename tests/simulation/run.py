@@ -11,24 +11,30 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .simulate import Course, Verdict, simulate
 
 CORPUS = Path(__file__).with_name("corpus.txt")
 LINES = 60
+PROGRESS_EVERY = 10
 
 
 def main() -> int:
     """Run, tell, and fail when anything was violated."""
     wanted = _arguments()
     seeds = [wanted.seed] if wanted.seed is not None else _seeds(wanted.first, wanted.seeds)
-    verdicts = list(_told(_run(seeds, wanted.hours, wanted.jobs)))
+    verdicts = list(_told(_run(seeds, wanted.hours, wanted.jobs), of=len(seeds)))
+    print(closing_line(verdicts))
+    return 0 if all(each.is_clean for each in verdicts) else 1
+
+
+def closing_line(verdicts: Sequence[Verdict]) -> str:
+    """What it all came to."""
     hours = sum(each.hours for each in verdicts)
-    bad = sum(1 for each in verdicts if not each.is_clean)
-    print(f"seeds: {len(verdicts)}, simulated hours: {hours:.0f}, violations: {bad}")
-    return 1 if bad else 0
+    bad = sum(len(each.violations) for each in verdicts)
+    return f"seeds: {len(verdicts)}, simulated hours: {hours:.0f}, violations: {bad}"
 
 
 def corpus() -> list[int]:
@@ -64,12 +70,14 @@ def _one(work: tuple[int, float]) -> Verdict:
     return simulate(seed, Course(hours=hours))
 
 
-def _told(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
-    for verdict in verdicts:
+def _told(verdicts: Iterable[Verdict], *, of: int) -> Iterator[Verdict]:
+    for done, verdict in enumerate(verdicts, start=1):
         if not verdict.is_clean:
             print(f"seed {verdict.seed} of {_commit()}, trace {verdict.digest}")
             print("\n".join(verdict.lines[-LINES:]))
             print("\n".join(f"  {each}" for each in verdict.violations), flush=True)
+        if done % PROGRESS_EVERY == 0:
+            print(f"{done} of {of} seeds", file=sys.stderr, flush=True)
         yield verdict
 
 
