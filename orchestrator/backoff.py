@@ -26,7 +26,8 @@ def may_create(backoff: Backoff, seen: Observation) -> tuple[int, tuple[Refusal,
     """How many creates may be sent now, and why not more."""
     if backoff.failures == 0:
         return CREATES_PER_CYCLE, ()
-    why = f"after {backoff.failures} failures: {class_of(backoff.reason).words}{backoff.message}"
+    failures = "1 failure" if backoff.failures == 1 else f"{backoff.failures} failures"
+    why = f"after {failures}: {class_of(backoff.reason).words}{backoff.message}"
     if backoff.until is not None and seen.now < backoff.until:
         wait = (backoff.until - seen.now).total_seconds()
         return 0, (Refusal("BACKOFF", f"creating waits {wait:.0f} s {why}"),)

@@ -60,7 +60,9 @@ def judge(vm: Vm, seen: Observation) -> Judged:
         words = vm.fault or vm.cloud_state
         return _judged(vm, status, f"{reason}: {words}" if words else reason, memory, seen=seen)
     if vm.state is VmState.PENDING:
-        return _judged(vm, VmStatus.PENDING, "booting", memory, seen=seen)
+        is_late = _is_late(memory, seen.spec.policy, seen.now)
+        reason = "booting for too long" if is_late else "booting"
+        return _judged(vm, VmStatus.PENDING, reason, memory, seen=seen)
     if memory.first_running is None:
         memory = replace(memory, first_running=seen.now)
     memory = remember_probe(memory, seen.probes.get(vm.vm_id, SILENCE), seen.spec, seen.now)
@@ -91,8 +93,11 @@ def in_grace(memory: VmMemory, policy: Policy, now: datetime) -> bool:
 def is_overdue(judged: Judged, policy: Policy, now: datetime) -> bool:
     """Whether a VM has been booting for too long, counted from when it was first seen."""
     is_booting = judged.vm.state is VmState.PENDING and judged.status is VmStatus.PENDING
-    since = judged.memory.repaired_at or judged.memory.first_seen
-    return is_booting and now - since >= policy.boot_timeout
+    return is_booting and _is_late(judged.memory, policy, now)
+
+
+def _is_late(memory: VmMemory, policy: Policy, now: datetime) -> bool:
+    return now - (memory.repaired_at or memory.first_seen) >= policy.boot_timeout
 
 
 def is_failing(judged: Judged) -> bool:

@@ -186,6 +186,9 @@ def _surplus(stock: Stock, number: int) -> tuple[list[Terminate], tuple[Refusal,
     if stock.memory.breaker_since is not None and number <= policy.max_surge:
         message = f"{number} surplus VMs may be replacements: they stay until the breaker closes"
         return [], (Refusal("SURPLUS_STAYS", message),)
+    if _is_rollout_paused(stock) and number <= policy.max_surge:
+        message = f"{number} surplus VMs may be of the rollout: they stay while it is paused"
+        return [], (Refusal("SURPLUS_STAYS", message),)
     is_outdated_first = policy.replace is not Replace.NEVER
     order = leaving_order(
         stock.sound,
@@ -206,6 +209,12 @@ def _surplus(stock: Stock, number: int) -> tuple[list[Terminate], tuple[Refusal,
         message = f"{left} surplus VMs are stopped, protected or unknown: left alone"
         return steps, (Refusal("PARKED", message),)
     return steps, ()
+
+
+def _is_rollout_paused(stock: Stock) -> bool:
+    rollout = stock.memory.rollout
+    goes_on = rollout is not None and rollout.stopped_at is None
+    return goes_on and stock.is_paused(Process.ROLLOUT)
 
 
 def _dispensable(order: Iterable[Judged], number: int, stock: Stock) -> list[Judged]:

@@ -14,7 +14,7 @@ from .leaving import is_condemned, next_repair
 from .model import Judged, Process, Refusal, Repair, Verdict, VmId, VmStatus
 from .patience import is_in_doubt, names
 from .ranking import leaving_order
-from .stock import Stock
+from .stock import Stock, is_under_repair
 
 
 def repair(
@@ -29,7 +29,7 @@ def repair(
         return (), ()
     if stock.is_paused(Process.HEALTH):
         return (), (stock.paused(Process.HEALTH, f"VMs to be repaired: {len(sick)}"),)
-    busy = [each for each in stock.alive if is_under_repair(each, stock)]
+    busy = [each for each in stock.alive if is_under_repair(each, seen)]
     if busy:
         return (), (Refusal("REPAIR_UNDER_WAY", f"{names(busy)}: being repaired, others wait"),)
     sure = [
@@ -44,13 +44,6 @@ def repair(
     return tuple(
         Repair(vm=each.vm, method=method, evidence=each.reason) for each in sure[:1] if method
     ), ()
-
-
-def is_under_repair(judged: Judged, stock: Stock) -> bool:
-    """Whether it was repaired a moment ago and has not recovered yet."""
-    at = judged.memory.repaired_at
-    grace = stock.seen.spec.policy.startup_grace
-    return at is not None and stock.seen.now - at < grace and not judged.is_ready
 
 
 def _is_repairable(judged: Judged, stock: Stock) -> bool:

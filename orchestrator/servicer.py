@@ -209,6 +209,8 @@ class OrchestratorServicer(OrchestratorServiceServicer):
             was_protected = len(others) < len(record.protections)
             del record.protections[:]
             record.protections.extend([*others, wanted] if request.protected else others)
+            if request.protected:
+                _strike_wish(record, wanted.vm_id)
 
         await self._.cycles.desk.change(name, change)
         if request.protected or was_protected:
@@ -366,3 +368,10 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         telling = Telling(kind=kind, message=message, vm_id=vm_id)
         await self._.journal.record(name, [telling], actor=actor)
         self._.schedule.wake([name])
+
+
+def _strike_wish(record: record_pb2.OperatorRecord, vm_id: str) -> None:
+    """Who protects a VM does not want it gone: an older wish must not wait for the end of that."""
+    kept = [each for each in record.terminations if each.vm_id != vm_id or each.force]
+    del record.terminations[:]
+    record.terminations.extend(kept)

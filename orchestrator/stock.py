@@ -63,7 +63,12 @@ class Stock:
         """Nothing is on its way in or out, and nothing is missing that may be made."""
         going = any(each.status is VmStatus.DELETING for each in self.judged)
         missing = self.needed > 0 and not self.is_paused(Process.CREATE)
-        return not (self.warming or replaceable(self) or going or missing)
+        return not (self.warming or replaceable(self) or going or missing or self.is_repairing)
+
+    @property
+    def is_repairing(self) -> bool:
+        """Whether a VM is being repaired, or was so a moment ago and has not recovered yet."""
+        return any(is_under_repair(each, self.seen) for each in self.alive)
 
     def is_paused(self, process: Process) -> bool:
         """Whether a person stopped this part of the work."""
@@ -121,6 +126,12 @@ def group(stock: Stock) -> rollout.Group:
         seen=stock.seen,
         paused=frozenset(process for process in Process if stock.is_paused(process)),
     )
+
+
+def is_under_repair(judged: Judged, seen: Observation) -> bool:
+    """Whether it was repaired a moment ago and has not recovered yet."""
+    at, grace = judged.memory.repaired_at, seen.spec.policy.startup_grace
+    return at is not None and seen.now - at < grace and not judged.is_ready
 
 
 def has_run_out(judged: Judged, seen: Observation) -> bool:

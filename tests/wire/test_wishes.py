@@ -82,6 +82,19 @@ async def test_nobody_destroys_it_by_mistake_and_one_who_insists_does(here: Plac
     await until(is_struck)
 
 
+async def test_who_protects_a_vm_takes_back_an_older_wish_to_have_it_gone(here: Place) -> None:
+    replica = await settled(here, count=1)
+    [vm] = await replica.vms()
+    # The wish waits: the cloud does not list all of its VMs.
+    here.world.cell_down()
+    await replica.ask("TerminateVm", preset="web", vm_id=vm.vm_id, actor="anna")
+    await replica.ask("ProtectVm", **protecting(vm.vm_id))
+    await replica.ask("ProtectVm", **protecting(vm.vm_id, on=False))
+    here.world.cell_down(False)
+    await replica.look("web")
+    assert [*here.world.records] == [vm.vm_id]
+
+
 async def test_a_protection_that_ended_protects_no_more(here: Place) -> None:
     replica = await settled(here, count=1)
     [vm] = await replica.vms()

@@ -22,6 +22,7 @@ from orchestrator.model import (
     TerminationWish,
     VmId,
     VmMemory,
+    VmState,
     Wishes,
 )
 from orchestrator.recall import recall, repairing, restarted
@@ -30,6 +31,7 @@ from tests.support.given import (
     FORMER,
     HEALTHY,
     NOW,
+    SERVING,
     SPEC,
     UNHEALTHY,
     UNKNOWN,
@@ -298,3 +300,19 @@ def test_a_holder_that_dies_in_the_middle_of_a_repair_does_not_repeat_it() -> No
     world.crash = "before recall"
     assert sum(len(plan.repairs) for plan in world.cycles(120)) == 1
     assert len(world.serving()) == 3
+
+
+@pytest.mark.parametrize(("ago", "is_settled"), [(30, False), (130, True)])
+def test_a_group_of_which_one_is_being_repaired_is_not_at_rest(
+    ago: float,
+    is_settled: bool,  # noqa: FBT001
+) -> None:
+    restarting = replace(SERVING, reboots=1, repaired_at=NOW - seconds(ago), ready_since=None)
+    plan = decide(
+        seen(
+            checked(3, reboots=1),
+            (*vms("ab"), vm("c", VmState.TRANSITIONING)),
+            remembered=memories("ab") | memories("c", restarting),
+        )
+    )
+    assert plan.is_settled is is_settled

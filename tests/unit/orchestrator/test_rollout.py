@@ -632,3 +632,28 @@ def test_lives_shorter_than_a_boot_are_never_more_than_one_above_the_count() -> 
     for _ in world.cycles(100):
         assert len(world.alive()) <= 3
     assert any(step.vm.vm_id == "vm-1" for step in world.ended)
+
+
+def test_a_batch_that_had_begun_stays_while_the_rollout_is_paused() -> None:
+    begun = (*outdated("abc"), vm("n"))
+    remembered = memories("abc") | memories("n", BOOTING)
+    rollout = Memory(accepted_count=3, rollout=Rollout(spec_hash=SPEC))
+    resting = seen(
+        rolling(3),
+        begun,
+        remembered=remembered,
+        memory=rollout,
+        wishes=paused(Process.ROLLOUT),
+    )
+    plan = decide(resting)
+    assert not plan.steps
+    assert "while it is paused" in said(plan, "SURPLUS_STAYS")
+    # More than a batch can be is too much, whatever it is.
+    more = seen(
+        rolling(3),
+        (*begun, vm("o")),
+        remembered=remembered | memories("o", BOOTING),
+        memory=rollout,
+        wishes=paused(Process.ROLLOUT),
+    )
+    assert ended(decide(more))
