@@ -7,6 +7,9 @@ change when it is not what they want.
 
 from __future__ import annotations
 
+# Why a failed VM is kept, whatever it failed by.
+KEPT = "KEPT_FOR_STUDY"
+
 _CLAUSES = {
     # Reasons of steps
     "MISSING": "count",
@@ -35,7 +38,7 @@ _CLAUSES = {
     "CHECK_UNKNOWN": "rule: an unknown verdict is no verdict",
     "COUNT_NEEDS_APPROVAL": "rule: a count that changes too much at once waits for a person",
     "HEALTH_UNKNOWN": "rule: a verdict is confirmed by a probe of the same cycle",
-    "KEPT_FOR_STUDY": "policy.keep_failed, policy.keep_failed_time",
+    KEPT: "policy.keep_failed, policy.keep_failed_time",
     "LISTING_INCOMPLETE": "rule: absence from a list is no proof",
     "NO_PLACEMENT": "flavor, image, network.availability_zone",
     "NO_ROOM": "policy.max_unavailable",

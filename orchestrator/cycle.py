@@ -41,7 +41,7 @@ from .model import (
     VmId,
     VmStatus,
 )
-from .narrate import Telling, changes, conditions, probe_changes, report
+from .narrate import Telling, changes, conditions, edits, probe_changes, report
 from .observe import Known, Seen, observe
 from .phases import failures, phase_of
 from .recall import recall
@@ -287,9 +287,10 @@ class Cycles:
         return interval
 
     async def _tell_changes(self, turn: Turn, seen: Seen, plan: Plan) -> None:
-        """What happened to the VMs, before anything is done about it."""
+        """What happened to the preset and its VMs, before anything is done about it."""
         before = self.board.get(turn.name) or Shown()
         tellings = [
+            *edits(turn.former_hash, seen.observation, plan),
             *changes(before.statuses, seen.observation, plan),
             *probe_changes(before.probe_messages, seen.observation),
         ]

@@ -1,8 +1,8 @@
 """Pure: what happened in a cycle, as events for people, for `explain` and for the back-test.
 
 Before a VM is destroyed, repaired or set aside its reason and evidence are told; afterwards what
-became of each step. What changed about VMs and their probes is told too, whole enough to replay it,
-and which conditions came and went. User data never appear.
+became of each step. What changed about the preset, its VMs and their probes is told too, whole
+enough to replay it, and which conditions came and went. User data never appear.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from .clauses import clause_of
+from .clauses import KEPT, clause_of
 from .findings import facts_of, place_of
 from .model import (
     Create,
@@ -68,7 +68,6 @@ _REPAIRS = {
 }
 # Only what its check condemned is repaired.
 _UNHEALTHY = Reason.UNHEALTHY.name
-_KEPT = "KEPT_FOR_STUDY"
 _NOT_PROBED = ("UNKNOWN", "not probed any more")
 
 
@@ -100,6 +99,28 @@ def report(outcome: Outcome) -> Telling | None:
     if isinstance(step, Create):
         return _created(outcome, step)
     return _repaired(outcome, step) if isinstance(step, Repair) else _terminated(outcome, step)
+
+
+def edits(former_hash: str, seen: Observation, plan: Plan) -> Iterator[Telling]:
+    """What is declared otherwise than in the last cycle: an accepted count, or the spec."""
+    spec_hash, former = seen.spec.spec_hash, seen.memory.accepted_count
+    count = plan.memory.accepted_count
+    has_count = former is not None and count != former
+    has_spec = former_hash not in {"", spec_hash}
+    if seen.removal is not None or not (has_count or has_spec):
+        return
+    words = [f"the count went from {former} to {count}"] if has_count else []
+    words += [f"the spec changed: {former_hash[:8]} → {spec_hash[:8]}"] if has_spec else []
+    yield Telling(
+        kind="PRESET_EDITED",
+        message="; ".join(words),
+        evidence={
+            "count": "" if count is None else str(count),
+            "spec_hash": spec_hash,
+            "former_count": str(former) if has_count else "",
+            "former_spec_hash": former_hash if has_spec else "",
+        },
+    )
 
 
 def changes(before: Mapping[VmId, VmStatus], seen: Observation, plan: Plan) -> Iterator[Telling]:
@@ -152,7 +173,7 @@ def _deciding(step: Terminate | Repair | Keep) -> str:
     """The word whose clause decided; a failed VM is kept whatever it failed by."""
     if isinstance(step, Repair):
         return step.method.name
-    return _KEPT if isinstance(step, Keep) else step.reason.name
+    return KEPT if isinstance(step, Keep) else step.reason.name
 
 
 def _words(step: Terminate | Repair | Keep) -> tuple[str, str]:

@@ -33,6 +33,11 @@ class Turn:
         """Whether it was removed, or came back, since its last cycle."""
         return self.is_removed is (self.legacy.removed is None)
 
+    @property
+    def former_hash(self) -> str:
+        """Hash of the spec that the last cycle went by; "" when that is not known."""
+        return self.legacy.will.spec_hash if self.legacy.will is not None else ""
+
 
 def turn_of(
     name: PresetName,

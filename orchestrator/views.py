@@ -11,7 +11,7 @@ from vmshepherd.orchestrator.v1 import view_pb2 as pb
 from vmshepherd_kit.stamps import to_duration, to_timestamp, to_timestamp_if
 
 from .board import Condition, Phase, Shown
-from .clauses import clause_of
+from .clauses import KEPT, clause_of
 from .clients.presets import Declared
 from .model import (
     Create,
@@ -33,8 +33,6 @@ from .observe import Seen
 
 _REPAIRS = {Method.REBOOT: pb.STEP_ACTION_REBOOT, Method.REBUILD: pb.STEP_ACTION_REBUILD}
 _UNHEALTHY = "UNHEALTHY"
-# The rule that keeps a failed VM, whatever it failed by.
-_KEPT = "KEPT_FOR_STUDY"
 
 
 def preset_view(name: PresetName, declared: Declared | None, shown: Shown | None) -> pb.PresetView:
@@ -103,7 +101,7 @@ def step_message(step: Step) -> pb.PlanStep:
             clause=clause_of(step.method.name),
         )
     action = pb.STEP_ACTION_KEEP if isinstance(step, Keep) else pb.STEP_ACTION_TERMINATE
-    clause = clause_of(_KEPT if isinstance(step, Keep) else step.reason.name)
+    clause = clause_of(KEPT if isinstance(step, Keep) else step.reason.name)
     return pb.PlanStep(
         action=action,
         vm_id=step.vm.vm_id,

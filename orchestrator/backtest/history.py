@@ -117,6 +117,8 @@ class _Scribe:
     lives: dict[str, Life] = field(default_factory=dict)
     over: list[Life] = field(default_factory=list)
     requests: set[str] = field(default_factory=set)
+    first_count: int | None = None
+    last_count: int | None = None
     first_hash: str = ""
     last_hash: str = ""
     refusal: Refuses | None = None
@@ -142,6 +144,8 @@ class _Scribe:
                 is_whole = event.kind == "CONDITION_CLEARED"
                 why = "" if is_whole else _short(event.message)
                 self._write(ListingChange(at=at, complete=is_whole, reason=why))
+            case "PRESET_EDITED":
+                self._edited(event, at)
             case "PRESET_PAUSED" | "PRESET_RESUMED":
                 self._write(_asked(event, at))
             case _ if event.vm_id in self.lives:
@@ -161,10 +165,14 @@ class _Scribe:
         return Recorded(Timeline(self._head(lives, length), tuple(inside)), tuple(self.warnings))
 
     def _head(self, lives: Sequence[Life], length: float) -> Head:
-        self.warn(f"the journal does not tell of changed counts: it is {self.now.count} throughout")
+        if self.last_count not in {None, self.now.count}:
+            self.warn(
+                f"the last count that is told is {self.last_count}, and {self.now.count} is "
+                "declared now: since when is not known, left out"
+            )
         return Head(
             preset=PresetName(self.now.preset),
-            count=self.now.count,
+            count=self.now.count if self.first_count is None else self.first_count,
             spec_hash=self.first_hash or self.now.spec_hash,
             start=self.start,
             length=length,
@@ -183,14 +191,35 @@ class _Scribe:
 
     def _creating(self, event: Told, at: float) -> None:
         self.requests.add(event.evidence.get("request_id", ""))
-        spec_hash = event.evidence.get("spec_hash", "")
+        self._respecified(event.evidence.get("spec_hash", ""), at)
+
+    def _edited(self, event: Told, at: float) -> None:
+        """The preset is declared otherwise. A count that is told was accepted: it is approved."""
+        told = event.evidence
+        if former := told.get("former_spec_hash"):
+            self.first_hash = self.first_hash or former
+            self.last_hash = self.last_hash or former
+            self._respecified(told.get("spec_hash", ""), at)
+        if "former_count" in told:
+            with contextlib.suppress(ValueError, KeyError):
+                self._recounted(int(told["former_count"]), int(told["count"]), at)
+
+    def _respecified(self, spec_hash: str, at: float) -> None:
         if spec_hash in {"", self.last_hash}:
             return
         if self.last_hash and at > 0:
-            self._write(Edit(at=at, spec_hash=spec_hash))
+            self.records.append(Edit(at=at, spec_hash=spec_hash))
         else:
             self.first_hash = spec_hash
         self.last_hash = spec_hash
+
+    def _recounted(self, former: int, count: int, at: float) -> None:
+        self.last_count = count
+        if at <= 0:
+            self.first_count = count
+            return
+        self.first_count = former if self.first_count is None else self.first_count
+        self.records += [Asked(at=at, action=Action.APPROVE, count=count), Edit(at=at, count=count)]
 
     def _created(self, event: Told, at: float) -> None:
         self._close_refusal(at)

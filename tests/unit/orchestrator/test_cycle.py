@@ -11,6 +11,7 @@ import pytest
 from orchestrator.archive import Archive
 from orchestrator.authority import Authority
 from orchestrator.board import Board, Phase, Shown
+from orchestrator.clients.presets import declared
 from orchestrator.config import Config
 from orchestrator.cycle import REMOVED_LOOK, RETRY_AFTER, Cycles
 from orchestrator.desk import Desk
@@ -389,3 +390,17 @@ async def test_what_a_probe_said_is_told_once_though_the_cycle_came_to_no_end() 
         here.store.refusing.clear()
         await here.run()
         assert [each.reason for each in here.store.told("VM_PROBE")] == ["UNHEALTHY"]
+
+
+async def test_an_edit_is_told_once_by_whoever_takes_it_first() -> None:
+    async with place(count=1) as here:
+        await here.run()
+        edited = preset(count=3).message
+        edited.spec_hash = "spec-2"
+        here.presets.declared[WEB] = declared(edited)
+        await here.authority.release(WEB)
+        await here.run()
+        await here.run()
+        [told] = here.store.told("PRESET_EDITED")
+        assert told.message == "the count went from 1 to 3; the spec changed: spec-1 → spec-2"
+        assert told.evidence["former_count"] == "1"

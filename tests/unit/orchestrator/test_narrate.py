@@ -9,6 +9,7 @@ from orchestrator.model import (
     Fate,
     Intent,
     Keep,
+    Memory,
     Method,
     Outcome,
     Placement,
@@ -16,6 +17,7 @@ from orchestrator.model import (
     Probe,
     Reason,
     Refusal,
+    Removal,
     Repair,
     RequestId,
     Terminate,
@@ -23,8 +25,17 @@ from orchestrator.model import (
     VmId,
     VmStatus,
 )
-from orchestrator.narrate import Weight, announce, changes, conditions, probe_changes, report
-from tests.support.given import HEALTHY, UNHEALTHY, UNKNOWN, checked, judged, seen, vm, vms
+from orchestrator.narrate import (
+    Telling,
+    Weight,
+    announce,
+    changes,
+    conditions,
+    edits,
+    probe_changes,
+    report,
+)
+from tests.support.given import HEALTHY, NOW, UNHEALTHY, UNKNOWN, checked, judged, seen, vm, vms
 
 INTENT = Intent(request_id=RequestId("r"), name="web-1", spec_hash="spec-1", attempts=1)
 CREATE = Create(INTENT, "MISSING", "2 of 3 VMs are there")
@@ -179,3 +190,34 @@ def test_a_condition_names_the_clause_behind_it() -> None:
     [known, foreign] = conditions([], [Refusal("NO_ROOM", "full"), Refusal("STORE_FULL", "full")])
     assert known.evidence == {"clause": "policy.max_unavailable"}
     assert foreign.evidence == {"clause": ""}
+
+
+def told_of_edit(
+    former_hash: str, *, former: int | None, count: int | None, removal: Removal | None = None
+) -> list[Telling]:
+    observation = seen(checked(count=5), memory=Memory(accepted_count=former), removal=removal)
+    return list(edits(former_hash, observation, Plan(memory=Memory(accepted_count=count))))
+
+
+def test_a_count_that_is_accepted_and_a_spec_that_changed_are_told_with_what_was_before() -> None:
+    [telling] = told_of_edit("0123456789", former=3, count=5)
+    assert telling.kind == "PRESET_EDITED"
+    assert telling.message == "the count went from 3 to 5; the spec changed: 01234567 → spec-1"
+    assert telling.evidence == {
+        "count": "5",
+        "spec_hash": "spec-1",
+        "former_count": "3",
+        "former_spec_hash": "0123456789",
+    }
+    [telling] = told_of_edit("spec-1", former=3, count=5)
+    assert telling.message == "the count went from 3 to 5"
+    assert telling.evidence["former_spec_hash"] == ""
+
+
+def test_what_was_not_known_before_and_what_is_not_accepted_is_no_edit() -> None:
+    assert not told_of_edit("", former=None, count=5)
+    assert not told_of_edit("spec-1", former=3, count=3)
+
+
+def test_a_removed_preset_is_not_edited() -> None:
+    assert not told_of_edit("spec-0", former=3, count=5, removal=Removal(since=NOW))

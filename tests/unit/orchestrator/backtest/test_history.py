@@ -8,7 +8,7 @@ import pytest
 from orchestrator.backtest.history import Now, Present, Recorded, Told, recorded
 from orchestrator.backtest.reading import read
 from orchestrator.backtest.replay import replay
-from orchestrator.backtest.timeline import Timeline
+from orchestrator.backtest.timeline import Edit, Timeline
 from orchestrator.backtest.writing import write
 from orchestrator.model import VmId
 from tests.support.given import NOW, seconds
@@ -353,8 +353,50 @@ def test_an_id_that_a_cloud_gives_twice_stands_for_two_vms() -> None:
     again(found)
 
 
-def test_a_count_is_that_of_the_end_and_said_to_be_a_guess() -> None:
-    assert "it is 7 throughout" in warnings(record(stood("a"), count=7))
+def edited(at: float, former: int, count: int) -> Told:
+    evidence = {"count": str(count), "former_count": str(former), "spec_hash": "spec-1"}
+    return event(at, "PRESET_EDITED", evidence=evidence)
+
+
+def test_a_count_of_whose_change_nothing_is_told_is_that_of_the_end() -> None:
+    assert record(stood("a"), count=7).timeline.head.count == 7
+
+
+def test_changed_counts_are_replayed_as_they_were_accepted() -> None:
+    found = record([*stood("a"), edited(-9, 9, 1), edited(10, 1, 30), edited(999, 30, 2)])
+    assert found.timeline.head.count == 1
+    assert [(each.at, each.count) for each in found.timeline.records if isinstance(each, Edit)] == [
+        (10, 30),
+        (999, 2),
+    ]
+    # The guard of the count must not ask again what was answered then.
+    story = replay(again(found), terms())
+    assert story.creates == 29
+    assert "COUNT_NEEDS_APPROVAL" not in {each.code for each in story.held}
+    assert not warnings(found)
+
+
+def test_a_count_that_is_told_and_is_not_that_of_today_is_said_to_be_left_out() -> None:
+    found = record([*stood("a"), edited(10, 1, 3)], count=7)
+    assert found.timeline.head.count == 1
+    assert "the last count that is told is 3, and 7 is declared now" in warnings(found)
+
+
+def test_a_spec_changes_when_that_is_told_and_not_once_more_with_the_first_vm_of_it() -> None:
+    change = {"spec_hash": "spec-1", "former_spec_hash": "spec-0", "count": "1"}
+    made = {"request_id": "r1", "spec_hash": "spec-1"}
+    found = record(
+        [
+            *stood("a"),
+            event(10, "PRESET_EDITED", evidence=change),
+            event(50, "VM_CREATING", evidence=made),
+        ],
+        count=1,
+    )
+    assert found.timeline.head.spec_hash == "spec-0"
+    edits = [each for each in found.timeline.records if isinstance(each, Edit)]
+    assert [(each.at, each.spec_hash, each.count) for each in edits] == [(10, "spec-1", None)]
+    again(found)
 
 
 @pytest.mark.parametrize("kind", ["VM_KEPT", "VM_TERMINATING"])
