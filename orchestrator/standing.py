@@ -78,8 +78,8 @@ def _unknown(why: str) -> str:
 
 def _why_not_sure(turn: Turn, sources: Iterable[preset_pb2.Source], presets: Presets) -> str:
     """A file that was never understood may declare any name, whatever it seems to mean."""
-    files = (finding.file for source in sources for finding in source.findings)
-    unread = next((file for file in files if not presets.is_understood(file)), "")
+    files = ((source.name, finding.file) for source in sources for finding in source.findings)
+    unread = next((file for name, file in files if not presets.is_understood(name, file)), "")
     if not unread:
         return ""
     return (

@@ -78,9 +78,10 @@ class Presets:
         """A removed preset as it was declared last, where this process has seen it so."""
         return self._removed.get(name)
 
-    def is_understood(self, file: str) -> bool:
+    def is_understood(self, source: str, file: str) -> bool:
         """Whether some preset is known of a file in which something is wrong."""
         known = (each.message for each in self._declared.values() if each.spec)
+        known = (message for message in known if message.source == source)
         return any(finding.file == file for message in known for finding in message.findings)
 
     async def sources(self) -> list[preset_pb2.Source]:

@@ -56,7 +56,7 @@ class FakePresets:
     def last(self, name: PresetName) -> Any:
         return self.lasts.get(name)
 
-    def is_understood(self, file: str) -> bool:
+    def is_understood(self, source: str, file: str) -> bool:
         return file in self.understood
 
     async def sources(self) -> list[preset_pb2.Source]:

@@ -258,3 +258,28 @@ def test_one_zone_is_everybodys_and_several_are_a_choice(
     assert found.spec is not None
     assert found.vm_spec is not None
     assert (found.spec.zones, found.vm_spec.availability_zone) == (choice, only)
+
+
+async def test_a_file_is_understood_while_a_preset_of_it_is_known_whatever_is_wrong_there() -> None:
+    fault = preset_pb2.Finding(file="web.yaml", message="count: must be a number")
+    known = preset_pb2.Preset(name="web", source="local", findings=[fault])
+    known.spec.count = 1
+    unread = preset_pb2.Preset(name="front", source="local")
+    unread.findings.add(file="front.yaml", message="is no YAML")
+    async with following() as here:
+        here.presets._upsert([known, unread])
+        assert here.presets.is_understood("local", "web.yaml")
+        assert not here.presets.is_understood("git", "web.yaml")
+        assert not here.presets.is_understood("local", "front.yaml")
+
+
+async def test_how_a_removed_preset_was_declared_last_is_known() -> None:
+    async with following() as here:
+        here.service.upsert("web")
+        await here.is_so("web")
+        assert here.presets.last(WEB) is None
+        here.service.remove("web")
+        await here.is_so()
+        last = here.presets.last(WEB)
+        assert last is not None
+        assert last.spec is not None
