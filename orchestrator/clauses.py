@@ -45,6 +45,7 @@ _CLAUSES = {
     "PARKED": "policy.on_stopped",
     "PAUSED": "rule: what a person paused rests",
     "PROTECTED": "rule: what is protected is left alone",
+    "PROVIDER_CHANGED": "iaas.provider",
     "REMOVALS_NEED_APPROVAL": "orchestrator.removals.percent",
     "REPAIR_SUSPENDED": "policy.suspend_after",
     "REPAIR_UNDER_WAY": "policy.startup_grace",

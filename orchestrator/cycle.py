@@ -235,6 +235,7 @@ class Cycles:
             wishes=turn.wishes,
             fleet=self.board.fleet(self.config.breaker),
             removal=stands.removal if stands else None,
+            former_provider=turn.former_provider,
         )
         return await observe(
             known, iaas=self.hands.iaas, health=self.health, clock=self.hands.clock

@@ -50,6 +50,8 @@ def decide(seen: Observation) -> Plan:
         )
     if seen.removal is not None:
         return _end(seen, found, seen.removal)
+    if seen.moves_to:
+        return _stay(seen, found)
     count, held_back = guard.accept_count(
         seen.spec, found.memory, seen.wishes, alive=count_alive(found.judged)
     )
@@ -102,6 +104,24 @@ def _end(seen: Observation, found: _Judgement, removal: Removal) -> Plan:
     return Plan(
         steps=tuple(steps.values()),
         refusals=(*found.notes, *notes),
+        judged=found.judged,
+        memory=replace(found.memory, intents=stock.open_intents),
+        is_settled=not steps,
+    )
+
+
+def _stay(seen: Observation, found: _Judgement) -> Plan:
+    """The plan for a preset whose VMs run elsewhere than is declared: only what people ask for."""
+    stock = take_stock(found.judged, found.memory, seen, count=seen.spec.count)
+    steps = tuple(wished(stock))
+    message = (
+        f"it is declared for provider {seen.moves_to!r} now, and its VMs run at the former one: "
+        "nothing is made or destroyed. Put the former one back, or use another name for the "
+        "preset, or have them terminated: vmshepherd vm terminate VM"
+    )
+    return Plan(
+        steps=steps,
+        refusals=(*found.notes, Refusal("PROVIDER_CHANGED", message)),
         judged=found.judged,
         memory=replace(found.memory, intents=stock.open_intents),
         is_settled=not steps,

@@ -394,6 +394,8 @@ class Observation:
     fleet: Fleet = field(default_factory=Fleet)
     cloud: Cloud = field(default_factory=Cloud)
     removal: Removal | None = None
+    # The provider that is declared now, where the VMs still run at the former one.
+    moves_to: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vmshepherd_kit.clock import Clock
-from vmshepherd_kit.errors import ShepherdError
+from vmshepherd_kit.errors import NotFound, Refused, ShepherdError
 
 from .clients.calls import Listing
 from .clients.health import Health, Target
 from .clients.iaas import Iaas
 from .clients.presets import Declared
 from .model import (
+    Cloud,
     Fleet,
     Memory,
     Observation,
@@ -46,6 +47,8 @@ class Known:
     wishes: Wishes
     fleet: Fleet
     removal: Removal | None = None
+    # The provider that the last cycle went by; "" when that is not known.
+    former_provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Seen:
 
 async def observe(known: Known, *, iaas: Iaas, health: Health, clock: Clock) -> Seen:
     """Everything that one decision needs.  Raises when the cloud cannot be listed at all."""
-    provider, cloud = await iaas.cloud(known.declared.provider)
+    provider, cloud, moves_to = await _where(known, iaas)
     listing = await iaas.list_vms(provider, known.name)
     listing = await _without_gaps(listing, known, provider, iaas)
     probes, notes = await _probe(listing.vms, known, health)
@@ -77,8 +80,27 @@ async def observe(known: Known, *, iaas: Iaas, health: Health, clock: Clock) -> 
         fleet=known.fleet,
         cloud=cloud,
         removal=known.removal,
+        moves_to=moves_to,
     )
     return Seen(observation, provider, notes)
+
+
+async def _where(known: Known, iaas: Iaas) -> tuple[str, Cloud, str]:
+    """Where the VMs are, what that provider promises, and the declared one where it is another.
+
+    A provider that changed is not asked before nothing is left at the former one: to it, all VMs
+    would seem to be gone.
+    """
+    former, is_empty = known.former_provider, not (known.memory.vms or known.memory.intents)
+    provider, cloud = await iaas.cloud(known.declared.provider)
+    if not former or former == provider or is_empty:
+        return provider, cloud, ""
+    try:
+        _, cloud = await iaas.cloud(former)
+    except NotFound as e:
+        message = f"its VMs run at provider {former!r}, which is not there any more: {e.message}"
+        raise Refused(message, reason="PROVIDER_CHANGED") from e
+    return former, cloud, provider
 
 
 async def _without_gaps(listing: Listing, known: Known, provider: str, iaas: Iaas) -> Listing:

@@ -34,6 +34,11 @@ class Turn:
         return self.is_removed is (self.legacy.removed is None)
 
     @property
+    def former_provider(self) -> str:
+        """Provider that the last cycle went by; "" when that is not known."""
+        return self.legacy.will.provider if self.legacy.will is not None else ""
+
+    @property
     def former_hash(self) -> str:
         """Hash of the spec that the last cycle went by; "" when that is not known."""
         return self.legacy.will.spec_hash if self.legacy.will is not None else ""

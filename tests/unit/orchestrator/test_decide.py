@@ -5,19 +5,32 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.decide import decide
-from orchestrator.model import Memory, Plan, Reason, VmId, VmMemory, VmState, VmStatus
+from orchestrator.model import (
+    Memory,
+    Plan,
+    Reason,
+    Replace,
+    TerminationWish,
+    VmId,
+    VmMemory,
+    VmState,
+    VmStatus,
+    Wishes,
+)
 from tests.support.given import (
     CONDEMNED,
     NOW,
     SERVING,
     UNHEALTHY,
     checked,
+    ended,
     memories,
     probes,
     seconds,
     seen,
     spec,
     vm,
+    vm_id,
     vms,
 )
 from tests.support.world import World
@@ -182,3 +195,18 @@ def test_a_new_preset_without_memory_adopts_what_bears_its_mark() -> None:
     plan = decide(seen(spec(3), vms("abc"), remembered={}, memory=Memory()))
     assert not plan.steps
     assert {each.status for each in plan.judged} == {VmStatus.RUNNING}
+
+
+def test_a_preset_that_is_to_move_stays_and_only_people_end_its_vms() -> None:
+    wish = TerminationWish(vm_id=vm_id("a"), actor="ann")
+    moved = seen(
+        spec(5, replace=Replace.ROLLING),
+        (vm("a"), vm("b", VmState.ERROR), vm("c", spec_hash="former")),
+        moves_to="new",
+        wishes=Wishes(terminations=(wish,)),
+    )
+    plan = decide(moved)
+    assert ended(plan) == {"a": Reason.OPERATOR}
+    assert not plan.creates
+    assert codes(plan) == {"PROVIDER_CHANGED"}
+    assert decide(replace(moved, moves_to="")).creates

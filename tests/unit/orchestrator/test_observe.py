@@ -23,7 +23,7 @@ from orchestrator.observe import Known, Seen, observe
 from tests.support.given import HEALTHY, NOW, SERVING, memories, vm, vms
 from tests.support.shell import WEB, FakeHealth, FakeIaas, preset
 from vmshepherd.preset.v1 import preset_pb2
-from vmshepherd_kit.errors import Unavailable
+from vmshepherd_kit.errors import NotFound, Refused, Unavailable
 from vmshepherd_kit.testing import FakeClock
 
 AWAY = Unavailable("a cell is away")
@@ -35,6 +35,7 @@ async def seen(
     *,
     memory: Memory | None = None,
     removal: Removal | None = None,
+    former_provider: str = "",
     **spec: Any,
 ) -> Seen:
     declared = preset(count=3, **spec)
@@ -47,6 +48,7 @@ async def seen(
         wishes=Wishes(),
         fleet=Fleet(),
         removal=removal,
+        former_provider=former_provider,
     )
     return await observe(
         known,
@@ -168,3 +170,35 @@ async def test_verdicts_that_are_missing_or_unknown_are_told() -> None:
     [note] = found.notes
     assert note.code == "CHECK_UNKNOWN"
     assert "2 of 3" in note.message
+
+
+async def test_where_the_provider_was_changed_its_vms_are_looked_for_where_they_are() -> None:
+    memory = Memory(vms=memories("a"))
+    found = await seen(cloud("a"), memory=memory, former_provider="old", provider="new")
+    assert (found.provider, found.observation.moves_to) == ("old", "new")
+
+
+@pytest.mark.parametrize(
+    ("former", "memory"),
+    [("", Memory(vms=memories("a"))), ("new", Memory(vms=memories("a"))), ("old", Memory())],
+)
+async def test_it_has_not_moved_where_nothing_is_left_or_known_of_another_provider(
+    former: str, memory: Memory
+) -> None:
+    found = await seen(cloud("a"), memory=memory, former_provider=former, provider="new")
+    assert (found.provider, found.observation.moves_to) == ("new", "")
+
+
+async def test_a_former_provider_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    iaas = cloud("a")
+    there = iaas.cloud
+
+    async def known(name: str) -> Any:
+        if name == "old":
+            raise NotFound("no iaas service has a provider 'old'")
+        return await there(name)
+
+    monkeypatch.setattr(iaas, "cloud", known)
+    with pytest.raises(Refused, match="run at provider 'old', which is not there") as caught:
+        await seen(iaas, memory=Memory(vms=memories("a")), former_provider="old", provider="new")
+    assert caught.value.reason == "PROVIDER_CHANGED"
