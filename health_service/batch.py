@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from health_service.domain import Aim, Reason, Result, TargetId, Verdict
+from health_service.domain import Address, Aim, Reason, Result, TargetId, Verdict
 from health_service.port import Probe
 from vmshepherd_kit import log
 
@@ -32,7 +32,9 @@ class Batch:
         self._ready: list[Result] = list(settled)
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._addresses = {aim.target_id: aim.address for aim in aims}
         self.silent = 0
+        self.silent_addresses: set[Address] = set()
         self.heard = False
 
     def begin(self) -> None:
@@ -71,10 +73,16 @@ class Batch:
         if result.target_id not in self._open:
             return
         self._open.discard(result.target_id)
-        self.silent += result.silent
-        self.heard = self.heard or _is_heard(result)
+        self._hear(result)
         self._ready.append(result)
         self._news.set()
+
+    def _hear(self, result: Result) -> None:
+        self.heard = self.heard or _is_heard(result)
+        if result.silent:
+            self.silent += 1
+            if address := self._addresses.get(result.target_id):
+                self.silent_addresses.add(address)
 
     def _finish(self) -> None:
         """What the check left out is unknown; what it raised is a bug, told in the log."""

@@ -19,6 +19,7 @@ from health_service.control import Control
 from health_service.domain import Aim, Reason, Result, Summary, Target, Verdict
 from health_service.lag import Lag
 from health_service.port import Check, Trait
+from health_service.silence import Silence
 from vmshepherd_kit import settings
 from vmshepherd_kit.errors import NotFound, Throttled
 
@@ -30,8 +31,8 @@ class Limits:
     """What one prober takes on, and what it takes for its own blindness."""
 
     requests: int
-    # With no control target named, so many targets and no packet from any of them is blindness;
-    # 0: never.
+    # With no control target named, so many targets and no packet from any of them is blindness,
+    # be they asked in one batch or in several; 0: never.
     suspect_silence: int
 
 
@@ -55,6 +56,7 @@ class Prober:
         self._lag = lag
         self._prober_id = prober_id
         self._running = 0
+        self._silence = Silence()
 
     async def probe(
         self, driver: str, raw_options: Mapping[str, Any], targets: Sequence[Target]
@@ -84,6 +86,7 @@ class Prober:
         while chunk := await batch.chunk():
             if batch.is_over and not failed:
                 failed = await self._why_failed(driver) or self._why_blind(batch)
+                self._silence.note(batch)
             if failed:
                 chunk = [_void(result, failed) for result in chunk]
             counts.update(result.verdict for result in chunk)
@@ -125,10 +128,11 @@ class Prober:
 
     def _why_blind(self, batch: Batch) -> str:
         limit = self._limits.suspect_silence
-        if self._control.proves_network or not limit or batch.silent < limit or batch.heard:
+        silent = self._silence.breadth(batch) if batch.silent else 0
+        if self._control.proves_network or not limit or silent < limit or batch.heard:
             return ""
         return (
-            f"not one packet came from any of {batch.silent} targets: name a control target in the "
+            f"not one packet came from any of {silent} targets: name a control target in the "
             "VMs' network to tell their fault from the prober's"
         )
 

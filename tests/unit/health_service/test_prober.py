@@ -187,6 +187,38 @@ async def test_silence_of_a_few_is_theirs() -> None:
     assert (summary.control_passed, summary.unhealthy) == (True, 2)
 
 
+def at(*hosts: int) -> list[Target]:
+    return [Target(TargetId(f"vm-{host}"), (f"10.0.0.{host}",)) for host in hosts]
+
+
+async def test_silence_of_small_groups_one_after_the_other_is_our_own_blindness() -> None:
+    act = saying(UNHEALTHY, UNHEALTHY, reason=Reason.TIMEOUT, silent=True)
+    subject = prober(act)
+    await run(subject, at(1, 2))
+    _, summary = await run(subject, at(3, 4))
+    assert (summary.control_passed, summary.unhealthy) == (False, 0)
+
+
+async def test_silence_of_the_same_few_again_and_again_is_theirs() -> None:
+    act = saying(UNHEALTHY, UNHEALTHY, reason=Reason.TIMEOUT, silent=True)
+    subject = prober(act)
+    told = [(await run(subject, at(1, 2)))[1] for _ in range(5)]
+    assert [(each.control_passed, each.unhealthy) for each in told] == [(True, 2)] * 5
+
+
+async def test_silence_before_somebody_was_heard_says_nothing_of_now() -> None:
+    async def act(aims: Sequence[Aim], report: Report) -> None:
+        for aim in aims:
+            is_silent = str(aim.address) != "10.0.0.9"
+            report(Result(aim.target_id, UNHEALTHY, Reason.TIMEOUT, silent=is_silent))
+
+    subject = prober(act)
+    for hosts in ((1, 2), (9,)):
+        await run(subject, at(*hosts))
+    _, summary = await run(subject, at(3, 4))
+    assert (summary.control_passed, summary.unhealthy) == (True, 2)
+
+
 async def test_silence_beside_one_answer_is_theirs() -> None:
     async def act(aims: Sequence[Aim], report: Report) -> None:
         for aim in aims[1:]:
