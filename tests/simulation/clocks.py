@@ -22,7 +22,8 @@ class HostClock:
 
     def wall(self) -> datetime:
         """The date and time as this process believes."""
-        return BEGINNING + timedelta(seconds=self._host.time() - UPTIME + self.skew)
+        since = self._host.time() - UPTIME * self._host.rate
+        return BEGINNING + timedelta(seconds=since + self.skew)
 
     def elapsed(self) -> timedelta:
         """Time since the process began, by its own rate."""

@@ -12,7 +12,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ from iaas_service.port import Trait
 from vmshepherd_kit.errors import (
     AlreadyExists,
     BadRequest,
+    NoCapacity,
     NotFound,
     OutcomeUnknown,
     QuotaExceeded,
@@ -83,9 +84,19 @@ class Body:
     fails_since: float | None = None
     """Since when probes of it fail, its warming up included."""
     was_well: bool = False
+    is_mended: bool = False
+    """Whether it was ever rebooted or rebuilt."""
     ended_at: float | None = None
     """When it died without us."""
     protected_at: float | None = None
+    guarded_at: float | None = None
+    """Since when a person's protection by the suite is known to be recorded."""
+    ends_at: float | None = None
+    """The shutdown that was announced."""
+    was_announced: bool = False
+    """Whether one was ever announced."""
+    started_again_at: float = -1e9
+    """When a person, who had stopped it, started it."""
     shown: Vm | None = None
     """As it was shown last."""
     asked_away_at: float | None = None
@@ -104,6 +115,11 @@ class Body:
         """Whether it lives, was made to serve, and somebody but us keeps it from serving."""
         return self.is_alive and (self.is_sick or self.state is VmState.STOPPED)
 
+    @property
+    def is_repaired(self) -> bool:
+        """Whether it is being rebooted or rebuilt, or warms up after it."""
+        return self.is_alive and self.is_mended and self.well_since is None
+
     def died_since(self, moment: float) -> bool:
         """Whether it has died, by no act of ours, after that moment."""
         return self.ended_at is not None and self.ended_at > moment
@@ -120,6 +136,9 @@ class Watch(Protocol):
 
     def terminating(self, body: Body, caller: Caller | None) -> None:
         """A termination takes effect."""
+
+    def repairing(self, body: Body, caller: Caller | None) -> None:
+        """A reboot or a rebuild takes effect."""
 
 
 @dataclass
@@ -142,6 +161,10 @@ class Temper:
     vanishes: float = 0.0
     """Probability that a VM is gone before anybody has listed it."""
     quota: int = 10_000
+    short: set[tuple[str, str]] = field(default_factory=set)
+    """Flavors for which a zone has no room."""
+    used_up: set[str] = field(default_factory=set)
+    """Flavors whose own quota is used up."""
     cells_down: set[int] = field(default_factory=set)
     """Cells that do not answer: their VMs are missing from listings, and cannot be read by id."""
     cells_hidden: set[int] = field(default_factory=set)
@@ -218,8 +241,7 @@ class Truth:
         request_id = order.marker.request_id
         if self.keyed and request_id in self._requests:
             return self._again(order, self.bodies[self._requests[request_id]])
-        if sum(1 for b in self.bodies.values() if b.is_alive) >= self.temper.quota:
-            raise QuotaExceeded("the quota of VMs is used up")
+        self._require_room(order.spec)
         if self.watch:
             self.watch.creating(order, caller)
         body = self._born(order)
@@ -268,6 +290,53 @@ class Truth:
         body.metadata = {k: v for k, v in body.metadata.items() if k != marker.PROTECTED}
         body.protected_at = None
 
+    def repair(self, vm_id: VmId, caller: Caller | None, *, spec: Spec | None = None) -> Body:
+        """A reboot takes effect, or with a spec a rebuild; it heals for sure by a rebuild alone."""
+        body = self.bodies.get(vm_id)
+        if body is None or not body.is_alive:
+            raise NotFound(f"no VM {vm_id}")
+        if self.watch:
+            self.watch.repairing(body, caller)
+        self._moved()
+        by = caller.process if caller else "?"
+        self.trace.add(self.kernel.now, f"~ {vm_id} of {body.preset} by {by}")
+        if spec is not None:
+            body.spec = replace(body.spec, image=spec.image or body.spec.image)
+        is_healed = spec is not None or self.chance(0.6)
+        body.is_sick = body.spec.image == BAD_IMAGE or (body.is_sick and not is_healed)
+        body.state, body.running_since, body.was_well = VmState.TRANSITIONING, None, False
+        body.well_since, body.fails_since, body.is_mended = None, None, True
+        body.boots_until = self.kernel.now + self.between(self.temper.boot)
+        self.kernel.call_at(body.boots_until, lambda: self._booted(body, stillborn=False))
+        self._tell(body)
+        return body
+
+    def announce_end(self, body: Body, seconds: float) -> None:
+        """Whoever runs the cloud announces when the VM will be shut down, and does it."""
+        body.was_announced = True
+        at = body.ends_at = self.kernel.now + seconds
+        told = (BEGINNING + timedelta(seconds=at)).isoformat()
+        body.metadata = {**body.metadata, marker.TIMED_SHUTDOWN: told}
+        self.kernel.call_at(at, lambda: self._shut_down(body, at))
+
+    def take_back_end(self, body: Body) -> None:
+        """The announcement was a mistake."""
+        body.ends_at = None
+        body.metadata = {k: v for k, v in body.metadata.items() if k != marker.TIMED_SHUTDOWN}
+
+    def _shut_down(self, body: Body, at: float) -> None:
+        if body.ends_at == at:
+            self.kill(body, "cloud")
+
+    def _require_room(self, spec: Spec) -> None:
+        temper = self.temper
+        if sum(1 for b in self.bodies.values() if b.is_alive) >= temper.quota:
+            raise QuotaExceeded("the quota of VMs is used up")
+        if spec.flavor in temper.used_up:
+            raise QuotaExceeded(f"the quota for flavor {spec.flavor} is used up")
+        if (spec.flavor, spec.availability_zone) in temper.short:
+            raise NoCapacity(f"no host of {spec.availability_zone} has room for {spec.flavor}")
+
     def _again(self, order: Order, body: Body) -> Body:
         if body.preset != order.marker.preset or body.spec != order.spec:
             raise AlreadyExists("used for another VM", reason="REQUEST_ID_REUSED")
@@ -302,8 +371,14 @@ class Truth:
         self.kernel.call_at(body.boots_until, lambda: self._booted(body, stillborn=stillborn))
         return body
 
+    def hurry(self, body: Body) -> None:
+        """A VM that boots boots as fast as any other."""
+        body.boots_until = min(body.boots_until, self.kernel.now + self.between(self.temper.boot))
+        self.kernel.call_at(body.boots_until, lambda: self._booted(body, stillborn=False))
+
     def _booted(self, body: Body, *, stillborn: bool) -> None:
-        if body.state is not VmState.PENDING:
+        is_booting = body.state in {VmState.PENDING, VmState.TRANSITIONING}
+        if not is_booting or self.kernel.now < body.boots_until:
             return
         body.state = VmState.ERROR if stillborn else VmState.RUNNING
         now = body.running_since = self.kernel.now
@@ -407,8 +482,9 @@ class SimCloud:
     @property
     def traits(self) -> frozenset[Trait]:
         """What this model of a cloud can do."""
-        keyed = {Trait.IDEMPOTENT_CREATE} if self._truth.keyed else set()
-        return frozenset(keyed | ({Trait.EVENTS} if self._truth.eventful else set()))
+        model = {Trait.IDEMPOTENT_CREATE} if self._truth.keyed else {Trait.REBUILD}
+        feed = {Trait.EVENTS} if self._truth.eventful else set()
+        return frozenset({Trait.REBOOT} | model | feed)
 
     async def list(self) -> Listing:
         """All that is visible; the VMs of a cell that is down are silently left out."""
@@ -436,19 +512,28 @@ class SimCloud:
     async def terminate(self, vm: Vm) -> bool:
         """Destroy a VM, sometimes without saying so."""
         caller = CALLER.get()
-        for mutation in caller.request.terminations if caller else ():
-            if mutation.vm_id == vm.vm_id:
-                self._ask(caller, mutation.preset, mutation.fencing_token)
+        self._ask_about(caller, vm)
         existed: bool = await self._mutated(lambda: self._truth.terminate(vm.vm_id, caller))
         return existed
 
     async def reboot(self, vm: Vm) -> Vm:
-        """Not in this cloud."""
-        raise NotImplementedError
+        """Restart a VM, sometimes without saying so."""
+        caller = CALLER.get()
+        self._ask_about(caller, vm)
+        body = await self._mutated(lambda: self._truth.repair(vm.vm_id, caller))
+        return self._truth.show(body)
 
     async def rebuild(self, vm: Vm, spec: Spec, *, spec_hash: str) -> Vm:
-        """Not in this cloud."""
-        raise NotImplementedError
+        """Make a VM anew in its place, sometimes without saying so."""
+        caller = CALLER.get()
+        self._ask_about(caller, vm)
+
+        def rebuilt() -> Body:
+            body = self._truth.repair(vm.vm_id, caller, spec=spec)
+            body.metadata = marker.rewritten(body.metadata, spec_hash=spec_hash)
+            return body
+
+        return self._truth.show(await self._mutated(rebuilt))
 
     async def catalog(self) -> Catalog:
         """Nothing to choose from."""
@@ -457,6 +542,11 @@ class SimCloud:
     def watch(self) -> AbstractContextManager[Subscription]:
         """Changes as they happen."""
         return self._feed.subscribe()
+
+    def _ask_about(self, caller: Caller | None, vm: Vm) -> None:
+        mutation = caller.mutation(vm.vm_id) if caller else None
+        if mutation:
+            self._ask(caller, mutation.preset, mutation.fencing_token)
 
     def _ask(self, caller: Caller | None, preset: str, token: int) -> None:
         if self._truth.watch:

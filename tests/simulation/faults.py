@@ -15,10 +15,12 @@ from iaas_service.domain import VmState
 
 from .cloud import CELLS, Body
 from .people import IMAGE, People
+from .policies import FLAVORS, ZONES
 from .processes import Process, Replica
 from .suite import World
 
 PER_HOUR = 120
+MOST_REMOVED = 5
 _ALWAYS = ("kill a replica", "a VM dies", "edit a count")
 
 Strike = Callable[["Chaos"], str]
@@ -181,6 +183,15 @@ def _set_a_clock(chaos: Chaos) -> str:
     return f"{process.name} {process.skew:+.0f} s"
 
 
+@fault("a wall clock is set while it runs", 2)
+def _set_a_running_clock(chaos: Chaos) -> str:
+    process = chaos.replica() if chaos.chance.random() < 0.8 else chaos.service()
+    process.skew = chaos.chance.uniform(-3600, 3600)
+    if process.life:
+        process.life.clock.skew = process.skew
+    return f"{process.name} {process.skew:+.0f} s"
+
+
 # The network
 
 
@@ -279,7 +290,7 @@ def _a_person_stops(chaos: Chaos) -> str:
     for body in chaos.bodies(chaos.preset())[:1]:
         if body.state is VmState.RUNNING:
             body.state = VmState.STOPPED
-            chaos.lasting(chaos.chance.uniform(30, 300), partial(_started_again, body))
+            chaos.lasting(chaos.chance.uniform(30, 300), partial(_started_again, chaos, body))
             return body.vm_id
     return "none"
 
@@ -289,6 +300,16 @@ def _a_person_protects(chaos: Chaos) -> str:
     for body in chaos.bodies(chaos.preset())[:1]:
         chaos.world.truth.protect(body)
         chaos.lasting(chaos.chance.uniform(60, 600), partial(chaos.world.truth.unprotect, body))
+        return body.vm_id
+    return "none"
+
+
+@fault("a shutdown is announced", 2)
+def _a_shutdown_is_announced(chaos: Chaos) -> str:
+    truth = chaos.world.truth
+    for body in chaos.bodies(chaos.preset())[:1]:
+        truth.announce_end(body, chaos.chance.uniform(60, 1200))
+        chaos.lasting(1300.0, partial(truth.take_back_end, body))
         return body.vm_id
     return "none"
 
@@ -308,7 +329,7 @@ def _the_prober_is_cut_off(chaos: Chaos) -> str:
 def _all_probes_are_refused(chaos: Chaos) -> str:
     sight = chaos.world.sight
     sight.refuses_all = True
-    chaos.lasting(chaos.chance.uniform(30, 300), lambda: setattr(sight, "refuses_all", False))
+    chaos.lasting(chaos.chance.uniform(30, 300), partial(_told_the_truth, chaos))
     return "refused"
 
 
@@ -370,6 +391,24 @@ def _quota(chaos: Chaos) -> str:
     return f"{truth.temper.quota}"
 
 
+@fault("a zone has no room", 3)
+def _no_room(chaos: Chaos) -> str:
+    short = chaos.world.truth.temper.short
+    places = {(flavor, zone) for flavor in FLAVORS for zone in ZONES}
+    taken = chaos.chance.sample(sorted(places), chaos.chance.randint(1, len(places)))
+    short.update(taken)
+    chaos.lasting(chaos.chance.uniform(30, 240), lambda: short.difference_update(taken))
+    return f"{len(taken)} of {len(places)} places"
+
+
+@fault("the quota of a flavor is used up", 2)
+def _quota_of_a_flavor(chaos: Chaos) -> str:
+    used_up, flavor = chaos.world.truth.temper.used_up, chaos.chance.choice(FLAVORS)
+    used_up.add(flavor)
+    chaos.lasting(chaos.chance.uniform(30, 240), lambda: used_up.discard(flavor))
+    return flavor
+
+
 # Presets
 
 
@@ -424,10 +463,20 @@ def _a_preset_is_removed(chaos: Chaos) -> str:
     return preset
 
 
+@fault("a preset is removed for long", 2)
+def _a_preset_is_removed_for_long(chaos: Chaos) -> str:
+    preset = chaos.preset()
+    if len(chaos.world.removed) >= MOST_REMOVED:
+        return "none"
+    chaos.people.remove(preset)
+    chaos.lasting(chaos.chance.uniform(350, 1500), lambda: chaos.people.save(preset))
+    return preset
+
+
 @fault("the source is out of reach", 2)
 def _no_source(chaos: Chaos) -> str:
     repository = chaos.world.repository
-    repository.is_unreachable = True
+    repository.unreachable_since = repository.unreachable_since or chaos.world.kernel.now
     chaos.lasting(chaos.chance.uniform(30, 300), repository.come_back)
     return "repo"
 
@@ -463,6 +512,39 @@ def _an_operator_looks(chaos: Chaos) -> str:
     return preset
 
 
+@fault("an operator approves a removal", 1)
+def _an_operator_approves(chaos: Chaos) -> str:
+    if not chaos.world.removed:
+        return "none"
+    preset = chaos.chance.choice(sorted(chaos.world.removed))
+    chaos.world.ledger.approved.add(preset)
+    asked = {"presets": [preset], "approve_count": True, "actor": "ann"}
+    chaos.people.ask(chaos.replica().name, "ReconcilePreset", **asked)
+    return preset
+
+
+@fault("an operator protects a VM", 2)
+def _an_operator_protects(chaos: Chaos) -> str:
+    preset = chaos.preset()
+    for body in chaos.bodies(preset)[:1]:
+        replica = chaos.replica().name
+        chaos.people.protect(replica, body)
+        ended = partial(chaos.people.unprotect, replica, preset, body.vm_id)
+        chaos.lasting(chaos.chance.uniform(60, 600), ended)
+        return body.vm_id
+    return "none"
+
+
+@fault("an operator forces a VM out", 1)
+def _an_operator_forces(chaos: Chaos) -> str:
+    preset = chaos.preset()
+    for body in chaos.bodies(preset)[:1]:
+        asked = {"preset": preset, "vm_id": body.vm_id, "actor": "ann", "force": True}
+        chaos.people.ask(chaos.replica().name, "TerminateVm", **asked)
+        return body.vm_id
+    return "none"
+
+
 @fault("somebody names a VM that is not the preset's", 2)
 def _a_stranger(chaos: Chaos) -> str:
     truth, preset = chaos.world.truth, chaos.preset()
@@ -484,9 +566,14 @@ def _cure(chaos: Chaos, bodies: list[Body]) -> None:
         chaos.world.truth.feel(body)
 
 
-def _started_again(body: Body) -> None:
+def _told_the_truth(chaos: Chaos) -> None:
+    chaos.world.sight.refuses_all = False
+    chaos.world.sight.refused_until = chaos.world.kernel.now
+
+
+def _started_again(chaos: Chaos, body: Body) -> None:
     if body.state is VmState.STOPPED:
-        body.state = VmState.RUNNING
+        body.state, body.started_again_at = VmState.RUNNING, chaos.world.kernel.now
 
 
 def _resumed(chaos: Chaos, preset: str) -> None:

@@ -14,6 +14,7 @@ from iaas_service.domain import Order, VmState
 from orchestrator.model import PresetName
 from vmshepherd.iaas.v1 import iaas_service_pb2
 
+from . import clauses
 from .cloud import Body
 from .ledger import ECHO
 from .network import Caller
@@ -26,10 +27,16 @@ GRACE = 120.0
 # What the clocks of two machines may differ by within a minute or two.
 TOLERANCE = 0.95
 BREAKER_COUNT, BREAKER_PERCENT = 3, 34
+# Over all presets of one holder it opens at so many.
+FLEET_COUNT = 5
 # A preset that is told to be steady and is not: after this it is a lie.
 LIE_AFTER = 300.0
 _REASONS = {value: name[16:] for name, value in iaas_service_pb2.MutationReason.items()}
 _HEALTH = {"UNHEALTHY", "BOOT_TIMEOUT"}
+# Who ends a preset, or has it studied, takes VMs that serve.
+_FLOORLESS = {"PRESET_REMOVED", "STUDY_OVER"}
+# After this everybody has heard of a removal, cut off from the source or not.
+LONG_GONE = 3 * ECHO
 _PEOPLE = {"person"}
 
 
@@ -76,8 +83,8 @@ class Judge:
             self._shown((each.preset, each.fencing_token) for each in caller.request.creates)
             for each in caller.request.creates:
                 self._ledger.sent[each.preset] = self._world.kernel.now
-        elif caller.method == "TerminateVms":
-            self._shown((each.preset, each.fencing_token) for each in caller.request.terminations)
+        else:
+            self._shown((each.preset, each.fencing_token) for each in caller.mutations)
 
     def _shown(self, tokens: Any) -> None:
         for preset, token in tokens:
@@ -100,12 +107,42 @@ class Judge:
     def creating(self, order: Order, caller: Caller | None) -> None:
         """A VM comes into being."""
         preset, request_id = order.marker.preset, order.marker.request_id
-        living = self._truth.living(preset)
+        living = self._counting(preset)
         if any(body.request_id == request_id for body in living):
             self._broken("I3", f"{preset}: a second VM lives under request {request_id[:8]}")
         limit = self._ledger.most(preset) + MAX_SURGE
         if len(living) + 1 > limit and not self._ledger.is_excused(preset):
             self._broken("I2", f"{preset}: {len(living) + 1} VMs live, {limit} are the most")
+        if preset in self._world.removed and self._ledger.gone_for(preset) > LONG_GONE:
+            self._broken("I4", f"{preset} was removed long ago, and a VM is made for it")
+
+    def repairing(self, body: Body, caller: Caller | None) -> None:
+        """A VM is rebooted or rebuilt by us."""
+        preset = self._preset(body, caller)
+        if body.is_foreign or preset != body.preset:
+            self._broken("I4", f"{body.vm_id} ({body.name}) is not {preset}'s and is repaired")
+            return
+        if body.vm_id not in self._ledger.repairs:
+            self._broken("I5", f"{body.vm_id} of {preset} is repaired, and no event said why")
+        if self._is_protected(body):
+            self._broken("I4", f"{body.vm_id} of {preset} is protected and repaired")
+        self._for_health(body, "UNHEALTHY", caller)
+
+    def _counting(self, preset: str) -> list[Body]:
+        """Living VMs but those that are kept for study."""
+        return [b for b in self._truth.living(preset) if b.vm_id not in self._ledger.kept]
+
+    def _is_protected(self, body: Body) -> bool:
+        """Whether a person has protected it, and everybody must know."""
+        return bool(
+            (body.metadata.get("vmshepherd_protected") and self._is_old_news(body.protected_at))
+            or (self._is_old_news(body.guarded_at) and not self._is_forgotten(body.guarded_at))
+        )
+
+    def _is_forgotten(self, at: float | None) -> bool:
+        """Whether a store that failed over may have lost what was recorded then."""
+        lost = self._world.lost_writes_at
+        return at is not None and at <= lost < at + ECHO
 
     def terminating(self, body: Body, caller: Caller | None) -> None:
         """A VM is destroyed by us."""
@@ -117,18 +154,23 @@ class Judge:
             self._broken("I4", f"{body.vm_id} of {body.preset} is destroyed as one of {preset}")
         if body.vm_id not in self._ledger.announced and not self._is_person(caller):
             self._broken("I5", f"{body.vm_id} of {preset} is destroyed, and no event said why")
-        if reason == "OPERATOR" or not body.is_alive:
+        if not body.is_alive:
             return
-        if body.metadata.get("vmshepherd_protected") and self._is_old_news(body):
+        if self._is_protected(body) and not self._is_forced(body, caller):
             self._broken("I4", f"{body.vm_id} of {preset} is protected and destroyed: {reason}")
+        if reason == "OPERATOR":
+            return
+        if untrue := clauses.untruth(self._world, body, reason):
+            self._broken("I4", f"{body.vm_id} of {preset} is destroyed ({reason}): {untrue}")
         self._budget(body, caller)
         self._floor(body, reason)
         if reason in _HEALTH:
-            self._for_health(body, reason)
+            self._for_health(body, reason, caller)
 
-    def _for_health(self, body: Body, reason: str) -> None:
+    def _for_health(self, body: Body, reason: str, caller: Caller | None) -> None:
         now = self._world.kernel.now
-        if body.well_since is not None and now - body.well_since > ECHO:
+        is_well = body.well_since is not None and now - body.well_since > ECHO
+        if is_well and not self._is_slandered(body, caller):
             self._broken("I4", f"{body.vm_id} of {body.preset} is well and destroyed: {reason}")
         if reason != "UNHEALTHY":
             return
@@ -137,9 +179,29 @@ class Judge:
             self._broken("I4", f"{body.vm_id} of {body.preset} is destroyed in its grace")
         self._breaker(body)
 
+    def _is_slandered(self, body: Body, caller: Caller | None) -> bool:
+        """Whether something tells loud lies of all VMs to a holder who sees too few of them.
+
+        Both breakers have a floor: below it a liar who is not silent is believed, one VM at a time.
+        """
+        sight, now = self._world.sight, self._world.kernel.now
+        if caller is None or not (sight.refuses_all or now - sight.refused_until < ECHO):
+            return False
+        few = len(self._counting(body.preset)) < BREAKER_COUNT
+        return few and self._seen_by(caller) < FLEET_COUNT
+
+    def _seen_by(self, caller: Caller) -> int:
+        """How many VMs the presets have that the caller holds."""
+        return sum(
+            len(self._counting(str(preset)))
+            for replica in self._world.replicas
+            if replica.parts and replica.life and replica.life.host is caller.host
+            for preset in replica.parts.cycles.authority.tokens()
+        )
+
     def _breaker(self, body: Body) -> None:
         """I6: with so many failing for so long, nobody may be destroyed for health."""
-        running = [b for b in self._truth.living(body.preset) if b.state is VmState.RUNNING]
+        running = [b for b in self._counting(body.preset) if b.state is VmState.RUNNING]
         since = self._world.kernel.now - ECHO
         failing = [b for b in running if b.fails_since is not None and b.fails_since < since]
         share = 100 * len(failing) >= BREAKER_PERCENT * len(running)
@@ -154,12 +216,14 @@ class Judge:
         """
         if body.well_since is None or body.state is not VmState.RUNNING:
             return
+        if reason in _FLOORLESS or body.vm_id in self._ledger.kept:
+            return
         preset, now = body.preset, self._world.kernel.now
         mates = [b for b in self._truth.bodies.values() if b.preset == preset]
         stay = len(self._truth.serving(preset)) - 1
-        excused = sum(1 for b in mates if b.died_since(now - ECHO) or b.is_hurt)
+        excused = sum(1 for b in mates if b.died_since(now - ECHO) or b.is_hurt or b.is_repaired)
         least = min(self._ledger.least(preset), self._ledger.count(preset))
-        least -= self._ledger.unavailable[preset]
+        least -= self._ledger.unavailable(preset)
         if stay + excused < least:
             self._broken(
                 "I2",
@@ -177,7 +241,7 @@ class Judge:
             self._broken("I2", f"{len(ours)} VMs were destroyed within ten minutes")
         if caller is None:
             return
-        together = [m for m in caller.request.terminations if self._costs(m, body.preset)]
+        together = [m for m in caller.mutations if self._costs(m, body.preset)]
         most = max(1, max(self._ledger.most(body.preset) + MAX_SURGE, 10) // 10)
         if len(together) > most:
             self._broken("I2", f"{body.preset}: {len(together)} VMs are destroyed with one call")
@@ -195,16 +259,16 @@ class Judge:
         return str(mutation.preset) if mutation else body.preset
 
     def _mutation(self, body: Body, caller: Caller | None) -> Any:
-        if caller is None:
-            return None
-        found = (m for m in caller.request.terminations if m.vm_id == body.vm_id)
-        return next(found, None)
+        return caller.mutation(body.vm_id) if caller else None
+
+    def _is_forced(self, body: Body, caller: Caller | None) -> bool:
+        mutation = self._mutation(body, caller)
+        return bool(mutation and mutation.force)
 
     def _is_person(self, caller: Caller | None) -> bool:
         return caller is not None and caller.process in _PEOPLE
 
-    def _is_old_news(self, body: Body) -> bool:
-        at = body.protected_at
+    def _is_old_news(self, at: float | None) -> bool:
         return at is not None and self._world.kernel.now - at > ECHO
 
     # Every few seconds
@@ -258,7 +322,8 @@ class Judge:
         if phase in {"PAUSED", "BLOCKED"}:
             return not shown.conditions and shown.pause is None
         if phase == "STEADY":
-            return len(self._truth.living(preset)) != self._ledger.count(preset)
+            many = {len(self._truth.living(preset)), len(self._counting(preset))}
+            return self._ledger.count(preset) not in many
         return False
 
     # At the end

@@ -27,8 +27,15 @@ class Ledger:
 
     kernel: Kernel
     counts: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
-    unavailable: dict[str, int] = field(default_factory=dict)
-    """How many VMs of a preset may be missing because of us."""
+    policies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    removals: dict[str, list[float]] = field(default_factory=dict)
+    """When a preset was removed and restored, in turn."""
+    kept: dict[str, float] = field(default_factory=dict)
+    """VMs of which it was recorded that they are kept for study, and when."""
+    approved: set[str] = field(default_factory=set)
+    """Removed presets whose end a person may have approved."""
+    repairs: set[str] = field(default_factory=set)
+    """VMs of which it was recorded that they are rebooted or rebuilt."""
     announced: set[str] = field(default_factory=set)
     """VMs whose end was recorded with its reason and evidence."""
     excused: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -51,6 +58,28 @@ class Ledger:
     def least(self, preset: str) -> int:
         """The smallest count that may still be acted upon."""
         return min(self._recent(preset), default=0)
+
+    def unavailable(self, preset: str) -> int:
+        """How many VMs of a preset may be missing because of us."""
+        return int(self.policies[preset].get("max_unavailable", 1))
+
+    def removed(self, preset: str) -> None:
+        """Its file is taken away."""
+        self.removals.setdefault(preset, []).append(self.kernel.now)
+
+    def restored(self, preset: str) -> None:
+        """Its file is there, again or as before."""
+        told = self.removals.get(preset, [])
+        if len(told) % 2:
+            told.append(self.kernel.now)
+            self.approved.discard(preset)
+
+    def gone_for(self, preset: str) -> float:
+        """How long it was removed, the last time, as somebody may still believe; else 0."""
+        told, now = self.removals.get(preset, []), self.kernel.now
+        if len(told) % 2:
+            return now - told[-1]
+        return told[-1] - told[-2] if told and told[-1] > now - ECHO else 0.0
 
     def excuse_lost_intents(self) -> None:
         """The store lost writes: creates sent a while ago may be forgotten by everybody."""
@@ -84,6 +113,15 @@ class Witnessed:
         """See the port."""
         sequences: list[int] = await self._store.append_events(events)
         for event in events:
-            if event.kind == "VM_TERMINATING" and event.reason and event.message:
-                self._ledger.announced.add(event.vm_id)
+            if event.reason and event.message:
+                self._note(event)
         return sequences
+
+    def _note(self, event: Event) -> None:
+        ledger = self._ledger
+        if event.kind == "VM_TERMINATING":
+            ledger.announced.add(event.vm_id)
+        elif event.kind == "VM_KEPT":
+            ledger.kept.setdefault(event.vm_id, ledger.kernel.now)
+        elif event.kind in {"VM_REBOOTING", "VM_REBUILDING"}:
+            ledger.repairs.add(event.vm_id)

@@ -2,7 +2,7 @@
 
 What a stub or `vmshepherd_kit.dial` sees is the shape of a grpc.aio.Channel; what a servicer sees
 is its context, behind the very interceptors of a real server. Between them are latencies, losses,
-cut links, late deliveries and deadlines. Nothing here knows a service.
+cut links, late deliveries and deadlines. Of services it knows which requests touch VMs, no more.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from .trace import Trace
 KEEPALIVE = 40.0
 # The channel's retries on UNAVAILABLE: attempts, first pause, longest pause.
 ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE = 4, 0.1, 1.0
+# Methods of iaas_service that touch VMs which exist, and where their requests name them.
+_TOUCHED = {"TerminateVms": "terminations", "RebootVms": "reboots", "RebuildVms": "rebuilds"}
 # Two messages of one stream never arrive at the same moment, for then either might be first.
 _APART = 1e-6
 # What a stopped or crashed server's peer is told.
@@ -53,6 +55,16 @@ class Caller:
     def request(self) -> Any:
         """The request, read when somebody asks for it."""
         return self.parse(self.raw)
+
+    @property
+    def mutations(self) -> Sequence[Any]:
+        """What it asks to be done to VMs that exist."""
+        touched = _TOUCHED.get(self.method)
+        return getattr(self.request, touched) if touched else ()
+
+    def mutation(self, vm_id: str) -> Any:
+        """What it asks to be done to this VM, or None."""
+        return next((each for each in self.mutations if each.vm_id == vm_id), None)
 
 
 CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)

@@ -6,10 +6,11 @@ They call through the same network as everybody else, and shrug when it fails.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from iaas_service.domain import VmId
 from vmshepherd.iaas.v1 import iaas_service_pb2 as iaas
 from vmshepherd.iaas.v1.iaas_service_pb2_grpc import IaasServiceStub
 from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
@@ -36,6 +37,7 @@ class People:
         self._world = world
         self._host = Host(world.kernel, "person", booted=-UPTIME)
         self._keys: dict[str, dict[str, Any]] = {}
+        self._guarded: list[tuple[str, str]] = []
 
     # Presets
 
@@ -49,7 +51,7 @@ class People:
             **keys,
         }
         self._world.ledger.declare(preset, count)
-        self._world.ledger.unavailable[preset] = keys.get("policy", {}).get("max_unavailable", 1)
+        self._world.ledger.policies[preset] = keys.get("policy", {})
         self.save(preset)
 
     def edit(self, preset: str, *, is_held_back: bool = False, **keys: Any) -> None:
@@ -59,12 +61,19 @@ class People:
             self._world.ledger.declare(preset, int(keys["count"]))
         self.save(preset)
 
+    def end_lifetimes(self) -> None:
+        """A group whose VMs may not grow old never rests: end that."""
+        for preset, policy in self._world.ledger.policies.items():
+            if policy.pop("max_lifetime", None):
+                self.edit(preset, policy=policy)
+
     def keys(self, preset: str) -> Mapping[str, Any]:
         """What the file says."""
         return self._keys[preset]
 
     def save(self, preset: str) -> None:
         """Put the file as it should be."""
+        self._world.ledger.restored(preset)
         self._world.removed.discard(preset)
         self._world.repository.write(preset, self._keys[preset])
 
@@ -74,6 +83,7 @@ class People:
 
     def remove(self, preset: str) -> None:
         """Take the file away."""
+        self._world.ledger.removed(preset)
         self._world.removed.add(preset)
         self._world.repository.remove(preset)
 
@@ -87,10 +97,29 @@ class People:
         """The same, again and again until it is done."""
         self._ask(replica, method, _PATIENCE, fields)
 
-    def resume_all(self, replica: str) -> None:
-        """End every pause."""
+    def protect(self, replica: str, body: Body) -> None:
+        """Protect a VM; it is known to be protected once the suite has said so."""
+        wish = api.ProtectVmRequest(
+            preset=body.preset, vm_id=body.vm_id, protected=True, actor="ann", reason="mine"
+        )
+        self._guarded.append((body.preset, body.vm_id))
+
+        def done() -> None:
+            body.guarded_at = self._world.kernel.now
+
+        self._go(OrchestratorServiceStub(self._channel(replica)).ProtectVm, wish, done=done)
+
+    def unprotect(self, replica: str, preset: str, vm_id: str) -> None:
+        """End the protection."""
+        self._world.truth.bodies[VmId(vm_id)].guarded_at = None
+        self.insist(replica, "ProtectVm", preset=preset, vm_id=vm_id, protected=False, actor="ann")
+
+    def let_go(self, replica: str) -> None:
+        """End every pause and every protection."""
         for preset in self._keys:
             self.insist(replica, "ResumePreset", preset=preset, actor="ann")
+        for preset, vm_id in self._guarded:
+            self.unprotect(replica, preset, vm_id)
 
     def _ask(self, replica: str, method: str, times: int, fields: dict[str, Any]) -> None:
         request = getattr(api, f"{method}Request")(**fields)
@@ -114,11 +143,19 @@ class People:
     def _channel(self, address: str) -> Any:
         return Channel(self._world.network, self._host, address)
 
-    def _go(self, method: Any, request: Any, *, times: int = 1) -> None:
+    def _go(
+        self,
+        method: Any,
+        request: Any,
+        *,
+        times: int = 1,
+        done: Callable[[], None] = lambda: None,
+    ) -> None:
         async def go() -> None:
             for _ in range(times):
                 with suppress(ShepherdError):
                     await dial.ask(method, request)
+                    done()
                     return
                 await asyncio.sleep(_PAUSE)
 

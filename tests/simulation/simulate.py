@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from iaas_service.domain import VmState
+
+from . import policies
 from .faults import PER_HOUR, Chaos
 from .invariants import Judge, Violation
 from .ledger import ECHO
@@ -100,11 +103,8 @@ def _run(made: World, judge: Judge, people: People, chaos: Chaos, *, hours: floa
 def _populate(made: World, people: People) -> None:
     chance = random.Random(f"presets {made.shape.seed}")
     for number in range(made.shape.presets):
-        policy = {
-            "max_unavailable": chance.randint(0, 1),
-            "replace": chance.choice(("rolling", "rolling", "on_failure", "never")),
-        }
-        people.declare(f"web-{number}", chance.randint(2, 7), policy=policy)
+        keys = policies.declared(made.shape.seed, number)
+        people.declare(f"web-{number}", chance.randint(2, 7), **keys)
         made.truth.put_foreign(f"web-{number}-1", {})
         made.truth.put_foreign(f"web-{number}", {"vmshepherd_preset": f"web-{number}"})
 
@@ -113,9 +113,12 @@ def _settle(made: World, people: People) -> None:
     """People take their hands away, and mend what only people can."""
     # Rollouts that have only begun end within the time, too: VM after VM is waited for.
     made.truth.temper.boot, made.truth.temper.warming = (3.0, 8.0), (0.0, 10.0)
-    # A pause that was asked for long ago may still arrive.
-    made.kernel.call_later(ECHO / 2, lambda: people.resume_all(made.replicas[0].name))
+    people.end_lifetimes()
+    # What was asked for long ago may still arrive.
+    made.kernel.call_later(ECHO / 2, lambda: people.let_go(made.replicas[0].name))
     for body in made.truth.bodies.values():
+        if body.is_alive and body.state is VmState.PENDING:
+            made.truth.hurry(body)
         if body.is_sick and body.is_alive:
             body.is_sick = False
             made.truth.feel(body)

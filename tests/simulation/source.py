@@ -24,9 +24,18 @@ class Repository:
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
-        self.is_unreachable = False
+        self.unreachable_since: float | None = None
         self.revision = 0
         self.readers: list[SimSource] = []
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether nobody can read it."""
+        return self.unreachable_since is not None
+
+    def unreachable_for(self, now: float) -> float:
+        """For how long nobody could read it, in seconds."""
+        return 0.0 if self.unreachable_since is None else now - self.unreachable_since
 
     def write(self, name: str, keys: Mapping[str, Any]) -> None:
         """Put a preset file."""
@@ -44,7 +53,7 @@ class Repository:
 
     def come_back(self) -> None:
         """Be within reach again; whoever polls notices."""
-        self.is_unreachable = False
+        self.unreachable_since = None
         self._changed()
 
     def _changed(self) -> None:
