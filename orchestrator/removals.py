@@ -80,16 +80,16 @@ class Removals:
         await self.stored()
         removed = len(self.names())
         total = removed + len(self._presets.names())
-        if removed > FREE and 100 * removed > percent * total:
-            crowd = f"{removed} of {total} presets are removed"
+        limit = f"too many at once to be destroyed unasked (limit: {FREE} and {percent} %)"
+        if removed == total:
+            why = "no source declares any preset any more: it may be a directory that is not there"
+        elif removed > FREE and 100 * removed > percent * total:
+            why = f"{removed} of {total} presets are removed: {limit}"
         elif was_held_back:
-            crowd = "it was removed with others"
+            why = f"it was removed with others: {limit}"
         else:
             return ""
-        return (
-            f"{crowd}: too many at once to be destroyed unasked (limit: {FREE} and {percent} %). "
-            f"Approve it: vmshepherd preset reconcile {name} --approve-count"
-        )
+        return f"{why}. Approve it: vmshepherd preset reconcile {name} --approve-count"
 
     async def watch(self, schedule: Schedule) -> None:
         """Have them looked at for ever, those too that were removed before this process began."""

@@ -49,9 +49,14 @@ def _removed(spec: Spec, removal: Removal, now: datetime) -> Refusal:
     gone = f"removed from its source at {moment(removal.since)}"
     if not spec.policy.deleted_on_removal:
         return Refusal("PRESET_REMOVED", f"{gone}: its VMs run on, unmanaged (on_remove: keep)")
-    until = moment(now + spec.policy.removal_grace - removal.waited(now))
-    message = f"{gone}: its VMs run on, unmanaged, until {until} and are then destroyed"
-    return Refusal("PRESET_REMOVED", f"{message} (on_remove: delete)")
+    if removal.held_back:
+        fate = "its VMs run on, unmanaged, until their removal is approved"
+    elif _is_due(spec, removal, now):
+        fate = "its grace is over, its VMs are destroyed"
+    else:
+        until = moment(now + spec.policy.removal_grace - removal.waited(now))
+        fate = f"its VMs run on, unmanaged, until {until} and are then destroyed"
+    return Refusal("PRESET_REMOVED", f"{gone}: {fate} (on_remove: delete)")
 
 
 def _may_go(judged: Judged, stock: Stock) -> bool:

@@ -91,7 +91,9 @@ async def place(count: int = 1) -> AsyncIterator[Place]:
     clock = FakeClock()
     store = Store(clock)
     mine = authority(store, clock)
-    iaas, presets = FakeIaas(clock), FakePresets({WEB: preset(count=count)})
+    iaas = FakeIaas(clock)
+    # Another one stays: where none is declared any more, nothing is destroyed unasked.
+    presets = FakePresets({WEB: preset(count=count), PresetName("other"): preset(count=0)})
     hands = Hands(
         iaas=iaas,  # type: ignore[arg-type]
         authority=mine,
@@ -280,7 +282,7 @@ async def test_a_plan_of_a_preset_that_is_not_held_is_made_of_its_record() -> No
 
 
 async def remove(here: Place) -> Shown:
-    here.presets.declared.clear()
+    here.presets.declared.pop(WEB, None)
     return await here.run()
 
 

@@ -122,7 +122,7 @@ async def test_what_another_replica_brought_to_its_end_is_noticed_after_a_while(
 
 @pytest.mark.parametrize(
     ("removed", "declared", "is_held_back"),
-    [(1, 0, False), (2, 2, True), (2, 8, False), (3, 9, True), (10, 0, True)],
+    [(1, 1, False), (2, 2, True), (2, 8, False), (3, 9, True), (10, 1, True)],
 )
 async def test_more_than_a_part_of_all_presets_is_not_believed_to_be_meant(
     here: Place, removed: int, declared: int, *, is_held_back: bool
@@ -137,6 +137,17 @@ async def test_more_than_a_part_of_all_presets_is_not_believed_to_be_meant(
     if is_held_back:
         assert f"{removed} of {removed + declared} presets" in why
         assert "vmshepherd preset reconcile gone-0 --approve-count" in why
+
+
+@pytest.mark.parametrize("removed", [1, 10])
+async def test_where_nothing_is_declared_any_more_nothing_is_believed_to_be_meant(
+    here: Place, removed: int
+) -> None:
+    for number in range(removed):
+        here.write(f"gone-{number}")
+    why = await here.removals.why_held_back(PresetName("gone-0"), 20, was_held_back=False)
+    assert "no source declares any preset any more" in why
+    assert "vmshepherd preset reconcile gone-0 --approve-count" in why
 
 
 async def test_nobody_is_told_that_few_are_removed_while_the_store_cannot_be_asked(
