@@ -7,7 +7,7 @@ several leaves first is `ranking`, how many may leave is `remove`.
 from __future__ import annotations
 
 from . import drift, health
-from .model import Judged, Memory, Method, Observation, Process, Reason, VmStatus
+from .model import Judged, Memory, Method, Observation, Process, Reason, Verdict, VmStatus
 
 _EXPIRING = {VmStatus.NEARBY_SHUTDOWN, VmStatus.AFTER_TIME_SHUTDOWN}
 _PROCESSES = {Reason.UNHEALTHY: Process.HEALTH, Reason.OUTDATED: Process.ROLLOUT}
@@ -37,8 +37,12 @@ def is_condemned(memory: Memory, seen: Observation) -> bool:
 
 
 def next_repair(judged: Judged, seen: Observation) -> Method | None:
-    """What is tried before an unhealthy VM is replaced. An outdated one is not worth a repair."""
-    if drift.matters(judged, seen.spec):
+    """What is tried before an unhealthy VM is replaced. An outdated one is not worth a repair.
+
+    Nor is one repaired on the word of a prober that finds nobody well: a replacement that passes
+    is the proof then.
+    """
+    if drift.matters(judged, seen.spec) or not _has_witness(seen):
         return None
     policy, memory = seen.spec.policy, judged.memory
     if memory.reboots < policy.reboots and Method.REBOOT in seen.cloud.methods:
@@ -46,6 +50,14 @@ def next_repair(judged: Judged, seen: Observation) -> Method | None:
     if memory.rebuilds < policy.rebuilds and Method.REBUILD in seen.cloud.methods:
         return Method.REBUILD
     return None
+
+
+def _has_witness(seen: Observation) -> bool:
+    """Whether the prober finds any VM well, or sees but one."""
+    fleet, found = seen.fleet, [each.verdict for each in seen.probes.values()]
+    if Verdict.HEALTHY in found or fleet.probed > fleet.failing:
+        return True
+    return len(found) <= 1 and fleet.probed <= 1
 
 
 def process_for(reason: Reason | None) -> Process:

@@ -10,11 +10,13 @@ from orchestrator.model import (
     Backoff,
     Cloud,
     Fate,
+    Fleet,
     Memory,
     Method,
     Observation,
     Outcome,
     Plan,
+    Probe,
     Process,
     Reason,
     Repair,
@@ -138,7 +140,7 @@ def test_of_several_one_is_repaired_at_a_time() -> None:
     group = vms("abcdefgh")
     remembered = memories("ab", CONDEMNED) | memories("cdefgh")
     what = checked(8, reboots=1)
-    both = probes(a=UNHEALTHY, b=UNHEALTHY)
+    both = probes(a=UNHEALTHY, b=UNHEALTHY, c=HEALTHY)
     first = decide(sick(what=what, present=group, remembered=remembered, probes=both))
     assert len(first.repairs) == 1
     after = remembered | memories("b", REBOOTED)
@@ -316,3 +318,32 @@ def test_a_group_of_which_one_is_being_repaired_is_not_at_rest(
         )
     )
     assert plan.is_settled is is_settled
+
+
+BOTH_SICK = probes(a=UNHEALTHY, b=UNHEALTHY)
+
+
+@pytest.mark.parametrize(
+    ("said_of", "fleet", "is_repaired"),
+    [
+        (BOTH_SICK, Fleet(failing=2, probed=2), False),
+        (BOTH_SICK, Fleet(failing=2, probed=3), True),
+        (probes(a=UNHEALTHY, b=HEALTHY), Fleet(failing=1, probed=1), True),
+        # Of one VM alone nobody can be a witness.
+        (probes(a=UNHEALTHY), Fleet(failing=1, probed=1), True),
+    ],
+)
+def test_nobody_is_repaired_on_the_word_of_a_prober_that_finds_nobody_well(
+    said_of: dict[VmId, Probe],
+    fleet: Fleet,
+    is_repaired: bool,  # noqa: FBT001
+) -> None:
+    group = vms("ab"[: len(said_of)])
+    what = checked(len(group), reboots=1)
+    remembered = memories("ab", CONDEMNED)
+    plan = decide(
+        sick(what=what, present=group, remembered=remembered, probes=said_of, fleet=fleet)
+    )
+    assert bool(plan.repairs) is is_repaired
+    # Without a witness the replacement that passes will be one.
+    assert bool(plan.creates) is not is_repaired
