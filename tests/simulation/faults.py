@@ -91,6 +91,15 @@ class Chaos:
         self._undo[number] = undo
         self.world.kernel.call_later(seconds, lambda: self._undone(number))
 
+    def later(self, seconds: float, strike: Callable[[], None]) -> None:
+        """A part of a fault that comes later, unless all is healed by then."""
+
+        def struck() -> None:
+            if not self._is_over:
+                strike()
+
+        self.world.kernel.call_later(seconds, struck)
+
     def replica(self) -> Replica:
         """One of the replicas."""
         return self.chance.choice(self.world.replicas)
@@ -169,7 +178,7 @@ def _pause_a_process(chaos: Chaos) -> str:
 @fault("upgrade one after the other", 1)
 def _upgrade(chaos: Chaos) -> str:
     for number, process in enumerate(chaos.world.processes):
-        chaos.world.kernel.call_later(number * 12.0, process.stop)
+        chaos.later(number * 12.0, process.stop)
         chaos.lasting(number * 12.0 + 8.0, process.start)
     return "all"
 
@@ -189,6 +198,7 @@ def _set_a_running_clock(chaos: Chaos) -> str:
     process.skew = chaos.chance.uniform(-3600, 3600)
     if process.life:
         process.life.clock.skew = process.skew
+        chaos.world.clock_set_at = chaos.world.kernel.now
     return f"{process.name} {process.skew:+.0f} s"
 
 

@@ -26,6 +26,9 @@ MOST_ENDS, WINDOW = 20, 600.0
 GRACE = 120.0
 # What the clocks of two machines may differ by within a minute or two.
 TOLERANCE = 0.95
+# A termination that was decided before a VM served travels for so long at most: a cycle, 90 s of
+# the network, 15 s of the cloud.
+NEWS = 120.0
 BREAKER_COUNT, BREAKER_PERCENT = 3, 34
 # Over all presets of one holder it opens at so many.
 FLEET_COUNT = 5
@@ -200,7 +203,13 @@ class Judge:
         )
 
     def _breaker(self, body: Body) -> None:
-        """I6: with so many failing for so long, nobody may be destroyed for health."""
+        """I6: with so many failing for so long, nobody may be destroyed for health.
+
+        A clock that was set under its holder begins every timer anew, a grace included: who was
+        never seen to serve does not count as failing for as long.
+        """
+        if self._world.kernel.now - self._world.clock_set_at < GRACE + ECHO:
+            return
         running = [b for b in self._counting(body.preset) if b.state is VmState.RUNNING]
         since = self._world.kernel.now - ECHO
         failing = [b for b in running if b.fails_since is not None and b.fails_since < since]
@@ -212,13 +221,15 @@ class Judge:
     def _floor(self, body: Body, reason: str) -> None:
         """I2: so many go on serving, but for those whom others have ended or made fail.
 
-        What died a while ago may not be known to whoever decided, and nor may a VM that fails.
+        What died a while ago may not be known to whoever decided, and nor may a VM that fails, or
+        one that has only begun to serve.
         """
-        if body.well_since is None or body.state is not VmState.RUNNING:
+        now, since = self._world.kernel.now, body.well_since
+        if since is None or now - since < NEWS or body.state is not VmState.RUNNING:
             return
         if reason in _FLOORLESS or body.vm_id in self._ledger.kept:
             return
-        preset, now = body.preset, self._world.kernel.now
+        preset = body.preset
         mates = [b for b in self._truth.bodies.values() if b.preset == preset]
         stay = len(self._truth.serving(preset)) - 1
         excused = sum(1 for b in mates if b.died_since(now - ECHO) or b.is_hurt or b.is_repaired)

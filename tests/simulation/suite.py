@@ -79,6 +79,7 @@ class World:
         self.ledger = Ledger(self.kernel)
         self.removed: set[str] = set()
         self.lost_writes_at = -1e9
+        self.clock_set_at = -1e9
         self.memory: SharedMemory | None = None
         self._folder = folder
         self.runtimes = self._runtimes()
