@@ -338,7 +338,7 @@ def _the_prober_is_cut_off(chaos: Chaos) -> str:
 @fault("something refuses all probes", 2)
 def _all_probes_are_refused(chaos: Chaos) -> str:
     sight = chaos.world.sight
-    sight.refuses_all = True
+    sight.refuses_all, sight.refused_since = True, chaos.world.kernel.now
     chaos.lasting(chaos.chance.uniform(30, 300), partial(_told_the_truth, chaos))
     return "refused"
 

@@ -30,6 +30,8 @@ class Sight:
     is_cut_off: bool = False
     """Nothing beyond the prober's own machine answers: every probe falls silent."""
     refuses_all: bool = False
+    refused_since: float = -1e9
+    """When the last such lie began."""
     refused_until: float = -1e9
     """When the last such lie ended."""
     """Something between answers in the VMs' place: all probes fail loudly, none is silent."""

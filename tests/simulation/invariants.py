@@ -30,6 +30,8 @@ TOLERANCE = 0.95
 # the network, 15 s of the cloud.
 NEWS = 120.0
 BREAKER_COUNT, BREAKER_PERCENT = 3, 34
+# So old may be what is known of VMs that were well: an interval, and the way of a request.
+LOOK = 45.0
 # Over all presets of one holder it opens at so many.
 FLEET_COUNT = 5
 # A preset that is told to be steady and is not: after this it is a lie.
@@ -186,12 +188,14 @@ class Judge:
         """Whether something tells loud lies of all VMs to a holder who sees too few of them.
 
         Both breakers have a floor: below it a liar who is not silent is believed, one VM at a time.
+        And as long as the others were found well at the last look, before the lie began.
         """
         sight, now = self._world.sight, self._world.kernel.now
         if caller is None or not (sight.refuses_all or now - sight.refused_until < ECHO):
             return False
         few = len(self._counting(body.preset)) < BREAKER_COUNT
-        return few and self._seen_by(caller) < FLEET_COUNT
+        is_new = now - sight.refused_since < LOOK
+        return few and (is_new or self._seen_by(caller) < FLEET_COUNT)
 
     def _seen_by(self, caller: Caller) -> int:
         """How many VMs the presets have that the caller holds."""
