@@ -259,7 +259,7 @@ async def test_while_nobody_can_tell_whether_it_came_back_nothing_goes(here: Pla
     here.remove()
 
     async def is_known() -> bool:
-        return presets.names() == ["other"]
+        return bool(presets.names() == ["other"])
 
     await until(is_known)
     presets.error = "the preset service is away"
