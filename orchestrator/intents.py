@@ -3,8 +3,9 @@
 An intent is closed when its VM is seen, or when the cloud says that the VM it named is gone. Until
 then it counts as capacity, so an answer that was lost makes no second VM. It is sent again only
 under its own request id: at once where the cloud knows request ids, after the horizon where it
-does not. One that is no longer needed is dropped when it was surely not sent, or when no whole
-listing shows it long after it was sent.
+does not, and only as what it was: a request id is for one VM. One that is no longer needed, or of
+a spec that is declared no more, is dropped when it was surely not sent, or when no whole listing
+shows it long after it was sent.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def still_open(seen: Observation) -> tuple[Intent, ...]:
         intent
         for intent in seen.memory.intents
         # A confirmed VM was asked for by id where the listing lacks it: absent now means gone.
-        if intent.request_id not in arrived and intent.phase is not IntentPhase.CONFIRMED
+        if intent.request_id not in arrived
+        and intent.phase is not IntentPhase.CONFIRMED
+        and not (_is_of_another_spec(intent, seen) and _is_nothing(intent, seen))
     )
 
 
@@ -49,7 +52,7 @@ def to_repeat(open_intents: tuple[Intent, ...], seen: Observation) -> tuple[Crea
     return tuple(
         Create(intent, "REPEAT", "it was asked for, and its VM was not seen yet")
         for intent in open_intents
-        if _may_be_sent(intent, seen)
+        if _may_be_sent(intent, seen) and not _is_of_another_spec(intent, seen)
     )
 
 
@@ -67,6 +70,10 @@ def slot_after(fresh: Sequence[Intent], seen: Observation) -> int:
     """The first slot behind those of these fresh intents."""
     slots = list(islice(_free_slots(seen), len(fresh)))
     return slots[-1] + 1 if slots else seen.memory.next_slot
+
+
+def _is_of_another_spec(intent: Intent, seen: Observation) -> bool:
+    return intent.spec_hash != seen.spec.spec_hash
 
 
 def _is_nothing(intent: Intent, seen: Observation) -> bool:

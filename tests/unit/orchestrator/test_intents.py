@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from orchestrator import intents
 from orchestrator.decide import decide
 from orchestrator.model import (
@@ -145,3 +147,21 @@ def test_an_id_that_a_vm_bears_is_given_to_no_other_though_the_store_forgot_it()
         first.creates[1].intent.request_id
     ]
     assert again.memory.next_slot == 42
+
+
+@pytest.mark.parametrize("cloud", [Cloud(), SLOW_CLOUD])
+def test_what_was_asked_for_under_another_spec_is_not_sent_again_as_this_one(cloud: Cloud) -> None:
+    former = replace(intent("c"), spec_hash="former", sent_at=NOW - seconds(119))
+    waiting = decide(holding(former, cloud=cloud))
+    assert not waiting.creates
+    assert waiting.memory.intents == (former,)
+    # Nothing came of it: one of this spec takes its place, under an id of its own.
+    late = decide(holding(replace(former, sent_at=NOW - seconds(120)), cloud=cloud))
+    assert [each.intent.spec_hash for each in late.creates] == [SPEC]
+    assert [each.request_id for each in late.memory.intents] == [late.creates[0].intent.request_id]
+    assert late.creates[0].intent.request_id != former.request_id
+
+
+def test_what_was_only_planned_for_another_spec_is_dropped_at_once() -> None:
+    planned = replace(intent("c", IntentPhase.PLANNED), spec_hash="former")
+    assert [each.intent.spec_hash for each in decide(holding(planned)).creates] == [SPEC]
