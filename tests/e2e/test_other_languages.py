@@ -91,6 +91,7 @@ def test_grpcurl_calls_each_rpc_of_the_admin_api(running: Suite, go_bin: Path) -
         "ResumePreset": ({**web, **me}, "was_paused"),
         "ListVms": ({**web, "statuses": ["VM_STATUS_RUNNING"]}, "vms"),
         "GetVm": ({"vm_id": first}, "vm"),
+        "ProtectVm": ({**web, **me, "vm_id": first, "protected": False}, "was_protected"),
         "ExplainVm": ({"vm_id": first}, "events"),
         "ListEvents": ({"filter": {"kinds": ["VM_CREATED"]}}, "events"),
         "WatchEvents": ({"after_sequence": 0}, "events"),
@@ -99,6 +100,7 @@ def test_grpcurl_calls_each_rpc_of_the_admin_api(running: Suite, go_bin: Path) -
     }
     rpcs = DESCRIPTOR.services_by_name["OrchestratorService"].methods_by_name
     assert set(calls) == set(rpcs), "each RPC is called"
+    called(grpcurl, address, f"{ADMIN}/ProtectVm", {**web, **me, "vm_id": first, "protected": True})
     for rpc, (request, told) in calls.items():
         streams = rpcs[rpc].server_streaming
         ask = first_of_stream if streams else called
