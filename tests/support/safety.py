@@ -167,7 +167,8 @@ def _is_too_much(seen: Observation, plan: Plan) -> bool:
     running = [
         each
         for each in plan.judged
-        if each.vm.state is VmState.RUNNING and each.status is not VmStatus.DELETING
+        if each.vm.state is VmState.RUNNING
+        and each.status not in {VmStatus.DELETING, VmStatus.KEPT}
     ]
     failing = sum(1 for each in running if each.memory.failures)
     here = failing >= policy.breaker_count and 100 * failing >= policy.breaker_percent * len(

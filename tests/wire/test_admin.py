@@ -402,7 +402,7 @@ async def test_a_preset_is_explained_by_its_conditions_its_next_cycle_and_what_l
 ) -> None:
     [condition] = orchestrator.presets[0].conditions
     condition.clause = "policy.breaker_count"
-    condition.since_time.CopyFrom(stamps.to_timestamp(NOW - timedelta(minutes=5)))
+    condition.since_time.CopyFrom(stamps.to_timestamp(SystemClock().wall() - timedelta(minutes=5)))
     ran = await vmshepherd("preset", "explain", "cache")
     assert ran.code == 0
     heads = [line for line in ran.out.splitlines() if line.isupper() and " " not in line]

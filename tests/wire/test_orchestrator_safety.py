@@ -362,6 +362,11 @@ async def test_nothing_grows_with_vms_and_presets_that_come_and_go(here: Place) 
         for vm in await replica.vms(name):
             here.world.vanish(vm.vm_id)
         await replica.becomes(name, lambda seen: not seen.vms_by_status)
+
+        async def is_over(gone: str = name) -> bool:
+            return gone not in cycles.archive._copies
+
+        await until(is_over)
         await replica.becomes("web", lambda seen: seen.vms_by_status == {"RUNNING": 2})
         await replica.settled()
         shown = cycles.board.get("web")
