@@ -156,7 +156,9 @@ class Authority:
 
     async def _refresh(self) -> None:
         if self._session_id:
-            await self._runtime.refresh_session(self._session_id, deadline=self._timing.rpc_timeout)
+            await self._runtime.refresh_session(
+                self._session_id, labels=self._labels, deadline=self._timing.rpc_timeout
+            )
             return
         self._session_id = await self._runtime.open_session(
             self.owner,

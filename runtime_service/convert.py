@@ -7,7 +7,7 @@ others are served; what is wrong with a whole request is raised.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -95,15 +95,20 @@ def new_session(request: pb.OpenSessionRequest, new_id: str) -> NewSession:
     lock_delay = stamps.from_duration(request.lock_delay)
     if not timedelta(0) <= lock_delay <= _LONGEST:
         raise _wrong("lock_delay", "must be 0 to 10 min")
-    if sum(len(key) + len(value) for key, value in request.labels.items()) > _LABEL_CHARACTERS:
-        raise _wrong("labels", f"must not be longer than {_LABEL_CHARACTERS} characters together")
     return NewSession(
         session_id=SessionId(new_id),
         owner=name(request.owner, "owner"),
         ttl=ttl,
         lock_delay=lock_delay,
-        labels=dict(request.labels),
+        labels=labels(request.labels),
     )
+
+
+def labels(facts: Mapping[str, str]) -> Mapping[str, str]:
+    """What others are told of the owner of a session."""
+    if sum(len(key) + len(value) for key, value in facts.items()) > _LABEL_CHARACTERS:
+        raise _wrong("labels", f"must not be longer than {_LABEL_CHARACTERS} characters together")
+    return dict(facts)
 
 
 def name(text: str, field: str) -> str:

@@ -1,16 +1,18 @@
 """What a store must do to keep the suite's memory: the port of the drivers in the group
 `vmshepherd.drivers.runtime`.
 
-Each method is one atomic step of the store, batches included, and survives whatever its traits
-promise once it has answered.  Cancelling a caller never undoes or halves a step.  Session expiry is
-judged by the store's clock alone. `testing.RuntimeStoreContract` says the same as tests.
+Each item of a batch is one atomic step of the store, a batch of events as a whole, and survives
+whatever its traits promise once it is answered.  Cancelling a caller never halves a step.  When a
+session expires is judged by the store alone, never by a clock of its owner.
+`testing.RuntimeStoreContract` says the same as tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, Protocol
 
 from vmshepherd_kit.clock import Clock
@@ -34,6 +36,9 @@ from .domain import (
     WriteOutcome,
 )
 
+NOTHING_NEW: Final[Mapping[str, str]] = MappingProxyType({})
+"""Labels of a refresh that leaves them as they are."""
+
 GROUP: Final = "runtime"
 """Short for the entry-point group `vmshepherd.drivers.runtime`."""
 
@@ -54,9 +59,12 @@ class Sessions(Protocol):
         """Begin a session under an id that nobody has."""
         ...
 
-    async def refresh_session(self, session_id: SessionId) -> Session:
-        """Let it live for another ttl.  SessionLost when it has expired, even if nobody noticed, or
-        was closed.
+    async def refresh_session(
+        self, session_id: SessionId, labels: Mapping[str, str] = NOTHING_NEW
+    ) -> Session:
+        """Let it live for another ttl, with these labels in place of its own, if there are any.
+
+        SessionLost when it has expired, even if nobody noticed, or was closed.
         """
         ...
 
@@ -100,9 +108,9 @@ class States(Protocol):
         self, session_id: SessionId, writes: Sequence[StateWrite]
     ) -> list[WriteOutcome]:
         """What becomes of each write, in order, no name twice; token and version are checked in the
-        same step.
+        step that writes.
 
-        SessionLost: nothing is written then.
+        SessionLost: nothing is written then.  Of a session that ends meanwhile, the rest is stale.
         """
         ...
 

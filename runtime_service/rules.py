@@ -74,9 +74,9 @@ class SessionRecord:
         """Whether its locks are still taken."""
         return now < self.frees_locks
 
-    def refreshed(self, now: timedelta) -> SessionRecord:
-        """The same, with a full life from now on."""
-        return replace(self, expires=now + self.ttl)
+    def refreshed(self, now: timedelta, labels: Mapping[str, str]) -> SessionRecord:
+        """The same, with a full life from now on, and with these labels if there are any."""
+        return replace(self, expires=now + self.ttl, labels=labels or self.labels)
 
     def seen(self, now: timedelta) -> Session:
         """What others are told of it."""

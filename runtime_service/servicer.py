@@ -48,7 +48,8 @@ class RuntimeServicer(runtime_service_pb2_grpc.RuntimeServiceServicer):
         self, request: pb.RefreshSessionRequest, context: object
     ) -> pb.RefreshSessionResponse:
         """See the contract."""
-        session = await self._store.refresh_session(convert.session_id(request.session_id))
+        session_id, labels = convert.session_id(request.session_id), convert.labels(request.labels)
+        session = await self._store.refresh_session(session_id, labels)
         return pb.RefreshSessionResponse(session=convert.from_session(session, is_owner=True))
 
     async def CloseSession(

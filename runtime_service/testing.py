@@ -157,6 +157,17 @@ class SessionContract:
             assert (await lab.store.refresh_session(session)).remaining <= lab.ttl
         assert await lab.lock(session, "a")
 
+    async def test_a_refresh_with_labels_replaces_them_and_one_without_keeps_them(
+        self, lab: Lab
+    ) -> None:
+        session = await lab.session()
+        assert (await lab.store.refresh_session(session)).labels == {"host": "h1"}
+        told = await lab.store.refresh_session(session, {"share": "60", "ort": "Köln"})
+        assert told.labels == {"share": "60", "ort": "Köln"}
+        await lab.store.refresh_session(session)
+        page = await lab.store.list_sessions(after=0, limit=10)
+        assert [each.labels for each in page.items] == [{"share": "60", "ort": "Köln"}]
+
     async def test_an_expired_session_is_lost_even_if_nobody_took_over(self, lab: Lab) -> None:
         session = await lab.session()
         await lab.advance(lab.ttl * 1.1)

@@ -93,9 +93,11 @@ class Runtime:
         answer = await dial.ask(self._stub.OpenSession, request, deadline=deadline)
         return answer.session.session_id
 
-    async def refresh_session(self, session_id: str, *, deadline: timedelta) -> None:
-        """Let a session live for another ttl.  SessionLost when it is gone."""
-        request = pb.RefreshSessionRequest(session_id=session_id)
+    async def refresh_session(
+        self, session_id: str, *, labels: Mapping[str, str], deadline: timedelta
+    ) -> None:
+        """Let a session live for another ttl, with these labels.  SessionLost when it is gone."""
+        request = pb.RefreshSessionRequest(session_id=session_id, labels=labels)
         await dial.ask(self._stub.RefreshSession, request, deadline=deadline)
 
     async def close_session(self, session_id: str, *, deadline: timedelta) -> None:

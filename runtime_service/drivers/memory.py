@@ -8,7 +8,7 @@ one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import ClassVar, Self
@@ -38,7 +38,7 @@ from runtime_service.domain import (
     first_fitting,
     refuse_too_large,
 )
-from runtime_service.port import Trait
+from runtime_service.port import NOTHING_NEW, Trait
 from runtime_service.rules import LockRecord, SessionRecord
 from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.config_file import Suite
@@ -89,10 +89,12 @@ class MemoryRuntime:
         self._sessions[new.session_id] = session
         return session.seen(now)
 
-    async def refresh_session(self, session_id: SessionId) -> Session:
+    async def refresh_session(
+        self, session_id: SessionId, labels: Mapping[str, str] = NOTHING_NEW
+    ) -> Session:
         """See the port."""
         now = self._now()
-        session = self._live(session_id, now).refreshed(now)
+        session = self._live(session_id, now).refreshed(now, labels)
         self._sessions[session_id] = session
         return session.seen(now)
 

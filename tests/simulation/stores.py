@@ -8,7 +8,7 @@ its thread is none.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +20,7 @@ from runtime_service.drivers.memory import MemoryOptions, MemoryRuntime
 from runtime_service.drivers.sqlite import file
 from runtime_service.drivers.sqlite.store import SqliteOptions, SqliteRuntime
 from runtime_service.drivers.sqlite.writer import Writer
-from runtime_service.port import RuntimeStore
+from runtime_service.port import NOTHING_NEW, RuntimeStore
 from vmshepherd_kit.clock import Clock
 
 # How many writes a copy may be behind.
@@ -49,10 +49,12 @@ class SharedMemory(MemoryRuntime):
         self._remember()
         return await super().open_session(new)
 
-    async def refresh_session(self, session_id: SessionId) -> Any:
+    async def refresh_session(
+        self, session_id: SessionId, labels: Mapping[str, str] = NOTHING_NEW
+    ) -> Any:
         """See the port."""
         self._remember()
-        return await super().refresh_session(session_id)
+        return await super().refresh_session(session_id, labels)
 
     async def close_session(self, session_id: SessionId) -> bool:
         """See the port."""

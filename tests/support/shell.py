@@ -67,9 +67,11 @@ class Store:
         new = domain.NewSession(session_id=name, owner=owner, ttl=ttl, lock_delay=lock_delay)
         return (await self.store.open_session(new)).session_id
 
-    async def refresh_session(self, session_id: str, *, deadline: timedelta) -> None:
+    async def refresh_session(
+        self, session_id: str, *, labels: Mapping[str, str], deadline: timedelta
+    ) -> None:
         await self._door("refresh_session")
-        await self.store.refresh_session(domain.SessionId(session_id))
+        await self.store.refresh_session(domain.SessionId(session_id), labels)
 
     async def close_session(self, session_id: str, *, deadline: timedelta) -> None:
         await self._door("close_session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import takewhile
@@ -34,7 +34,7 @@ from runtime_service.domain import (
     first_fitting,
     refuse_too_large,
 )
-from runtime_service.port import Trait
+from runtime_service.port import NOTHING_NEW, Trait
 from runtime_service.rules import SessionRecord
 from vmshepherd_kit import log
 from vmshepherd_kit.clock import Clock
@@ -111,12 +111,14 @@ class SqliteRuntime:
 
         return await self._write(work)
 
-    async def refresh_session(self, session_id: SessionId) -> Session:
+    async def refresh_session(
+        self, session_id: SessionId, labels: Mapping[str, str] = NOTHING_NEW
+    ) -> Session:
         """See the port."""
 
         def work(tables: Tables) -> Session:
             now = self._now()
-            session = _live(tables, session_id, now).refreshed(now)
+            session = _live(tables, session_id, now).refreshed(now, labels)
             tables.keep_session(session)
             return session.seen(now)
 

@@ -86,10 +86,11 @@ class Tables:
         return _session(row) if row else None
 
     def keep_session(self, session: SessionRecord) -> None:
-        """Store when it expires now."""
+        """Store when it expires now, and what is known of its owner."""
+        labels = json.dumps(dict(session.labels))
         self._db.execute(
-            "UPDATE sessions SET expires = ? WHERE session_id = ?",
-            (_count(session.expires), session.session_id),
+            "UPDATE sessions SET expires = ?, labels = ? WHERE session_id = ?",
+            (_count(session.expires), labels, session.session_id),
         )
 
     def forget_session(self, session_id: SessionId) -> None:

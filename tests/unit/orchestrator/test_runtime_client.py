@@ -61,7 +61,7 @@ async def test_whose_a_lock_is_is_an_answer() -> None:
         await runtime.close_session(mine, deadline=MINUTE)
         assert isinstance(await runtime.try_lock(Wish(yours, "web", 0)), int)
         with pytest.raises(SessionLost):
-            await runtime.refresh_session(mine, deadline=MINUTE)
+            await runtime.refresh_session(mine, labels={}, deadline=MINUTE)
 
 
 async def test_sessions_that_meet_in_a_moment_are_not_mixed() -> None:
