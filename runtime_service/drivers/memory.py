@@ -3,7 +3,7 @@
 For trying things out and for simulations; `sqlite` is what a single machine should use.  Every
 method runs to its end without yielding, which makes it atomic.  Tokens and sequences start from the
 wall clock's milliseconds, so that the next life of this process never gives out those of a former
-one.
+one.  Two of them would grant everything twice: a lock file in the state directory refuses a second.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 from pydantic import Field
 
-from runtime_service import rules
+from runtime_service import alone, rules
 from runtime_service.bell import Bell
 from runtime_service.domain import (
     Event,
@@ -43,6 +43,9 @@ from runtime_service.rules import LockRecord, SessionRecord
 from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.config_file import Suite
 from vmshepherd_kit.settings import Settings
+
+_LOCK_FILE: Final = "runtime.memory.lock"
+_ELSEWHERE: Final = "set state_dir to another folder"
 
 
 class MemoryOptions(Settings):
@@ -75,8 +78,14 @@ class MemoryRuntime:
     async def open(
         cls, options: MemoryOptions, *, suite: Suite, clock: Clock
     ) -> AsyncIterator[Self]:
-        """An empty store, whose tokens are above those of all former lives."""
-        yield cls(options, clock)
+        """An empty store, whose tokens are above those of all former lives.
+
+        Refused when another process keeps one for the same state directory.
+        """
+        store = f"the memory store of {suite.state_dir}"
+        lock_file = suite.state_dir / _LOCK_FILE
+        with alone.ours_alone(lock_file, store=store, elsewhere=_ELSEWHERE):
+            yield cls(options, clock)
 
     # Sessions and locks
 

@@ -5,15 +5,15 @@ Runs before anything is served; every refusal says what to do.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
+from runtime_service import alone
 from vmshepherd_kit.errors import Refused
 
 # "VMSh": `file` and others tell the database by it.
@@ -24,6 +24,8 @@ _NETWORK: Final = re.compile(
     r"afs|ceph|cifs|coda|glusterfs|gpfs|lustre|nfs4?|ocfs2|orangefs|smb3|smbfs"
     r"|fuse\.(ceph|davfs2?|glusterfs|rclone|s3fs|sshfs).*"
 )
+
+_ELSEWHERE: Final = "set runtime.options.path to another file"
 
 # How a mountinfo file writes a space.
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
@@ -82,25 +84,18 @@ def ours_alone(path: Path) -> Iterator[None]:
 
     Refused / STORE_IN_USE names who has it.
     """
-    _make_room(path)
-    with _lock_file(Path(f"{path}.lock")) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            lock.seek(0)
-            raise _in_use(path, lock.read(20).strip()) from e
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+    _refuse_network(path)
+    lock_file = Path(f"{path}.lock")
+    with alone.ours_alone(lock_file, store=str(path), elsewhere=_ELSEWHERE):
         yield
 
 
 def opened(path: Path) -> sqlite3.Connection:
     """The database, of today's schema; it belongs to the thread that opened it."""
     try:
-        os.close(_private(str(path), os.O_CREAT | os.O_RDWR))
+        os.close(alone.private(str(path), os.O_CREAT | os.O_RDWR))
     except OSError as e:
-        raise _unusable(path, e) from e
+        raise alone.unusable(path, e, elsewhere=_ELSEWHERE) from e
     db = sqlite3.connect(path, isolation_level=None, timeout=5)
     try:
         db.execute("PRAGMA foreign_keys = ON")
@@ -141,11 +136,7 @@ def file_system_of(path: Path, mounts: str) -> str:
     return kind
 
 
-def _make_room(path: Path) -> None:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as e:
-        raise _unusable(path.parent, e) from e
+def _refuse_network(path: Path) -> None:
     kind = _file_system(path)
     if _NETWORK.fullmatch(kind):
         raise Refused(
@@ -164,46 +155,18 @@ def _file_system(path: Path) -> str:
     return file_system_of(path.parent.resolve(), mounts)
 
 
-def _lock_file(path: Path) -> IO[str]:
-    try:
-        return open(path, "a+", encoding="ascii", opener=_private)
-    except OSError as e:
-        raise _unusable(path, e) from e
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _unusable(path: Path, why: OSError) -> Refused:
-    return Refused(
-        f"{path} cannot be made or written ({why.strerror}): let the user of this process own its "
-        "directory, or set runtime.options.path to another file",
-        reason="STORE_UNUSABLE",
-    )
-
-
-def _in_use(path: Path, pid: str) -> Refused:
-    holder = "this process" if pid == str(os.getpid()) else f"process {pid or 'unknown'}"
-    return Refused(
-        f"{path} is in use by {holder}: end it first, or set runtime.options.path to another file",
-        reason="STORE_IN_USE",
-        pid=pid,
-    )
-
-
 def _refuse_strangers(db: sqlite3.Connection, path: Path) -> None:
     application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
     is_new = not version and not _pragma(db, "schema_version")
     if application != _APPLICATION and not is_new:
         raise Refused(
-            f"{path} is a database of another program: set runtime.options.path to another file",
+            f"{path} is a database of another program: {_ELSEWHERE}",
             reason="STORE_OF_ANOTHER_PROGRAM",
         )
     if version > len(_MIGRATIONS):
         raise Refused(
             f"{path} was written by a newer VmShepherd (schema {version}, this one knows "
-            f"{len(_MIGRATIONS)}): run that one, or set runtime.options.path to another file",
+            f"{len(_MIGRATIONS)}): run that one, or {_ELSEWHERE}",
             reason="STORE_TOO_NEW",
         )
 
