@@ -411,7 +411,7 @@ def _grace_left(seen: Observation) -> timedelta:
     policy, removal = seen.spec.policy, seen.removal
     if removal is None or removal.held_back or not policy.deleted_on_removal:
         return timedelta.max
-    left = removal.since + policy.removal_grace - seen.now
+    left = removal.left(policy.removal_grace, seen.now)
     return left if left > timedelta(0) else timedelta.max
 
 

@@ -262,6 +262,10 @@ class Removal:
         """How much of its grace is over."""
         return now - self.since if self.counted is None else self.counted
 
+    def left(self, grace: timedelta, now: datetime) -> timedelta:
+        """How much of its grace is to come; nothing or less once it is over."""
+        return grace - self.waited(now)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:

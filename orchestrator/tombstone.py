@@ -7,7 +7,7 @@ it was.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from .budget import within_budget
 from .health import moment
@@ -42,7 +42,8 @@ def wind_down(stock: Stock, removal: Removal) -> tuple[tuple[Terminate, ...], tu
 
 def _is_due(spec: Spec, removal: Removal, now: datetime) -> bool:
     policy = spec.policy
-    return policy.deleted_on_removal and removal.waited(now) >= policy.removal_grace
+    is_over = removal.left(policy.removal_grace, now) <= timedelta(0)
+    return policy.deleted_on_removal and is_over
 
 
 def _removed(spec: Spec, removal: Removal, now: datetime) -> Refusal:
@@ -54,7 +55,7 @@ def _removed(spec: Spec, removal: Removal, now: datetime) -> Refusal:
     elif _is_due(spec, removal, now):
         fate = "its grace is over, its VMs are destroyed"
     else:
-        until = moment(now + spec.policy.removal_grace - removal.waited(now))
+        until = moment(now + removal.left(spec.policy.removal_grace, now))
         fate = f"its VMs run on, unmanaged, until {until} and are then destroyed"
     return Refusal("PRESET_REMOVED", f"{gone}: {fate} (on_remove: delete)")
 

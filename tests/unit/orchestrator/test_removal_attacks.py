@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from orchestrator.board import Shown
@@ -71,6 +72,18 @@ async def test_a_clock_that_is_set_back_does_not_lengthen_the_grace() -> None:
         here.clock.jump(timedelta(days=-2))
         await wait(here, GRACE)
         assert not await is_spared(here)
+
+
+@pytest.mark.parametrize("days", [-2, 0, 2])
+async def test_one_whose_grace_ends_soon_is_looked_at_then_though_the_clock_was_set(
+    days: int,
+) -> None:
+    async with place() as here:
+        await removed(here)
+        here.clock.jump(timedelta(days=days))
+        left = timedelta(seconds=10)
+        await here.clock.advance(GRACE - left)
+        assert await here.cycles.run(WEB) == left
 
 
 async def test_a_holder_whose_clock_is_ahead_does_not_end_the_grace() -> None:
