@@ -426,4 +426,5 @@ def _done(outcomes: Sequence[Outcome], kind: type[Create | Terminate | Repair | 
 
 def _is_count_decided(seen: Observation) -> bool:
     """Whether this cycle has taken the declared count, or will never take the approved one."""
-    return seen.complete and seen.spec.managed and seen.removal is None
+    is_led = seen.spec.managed and seen.removal is None and not seen.moves_to
+    return seen.complete and is_led

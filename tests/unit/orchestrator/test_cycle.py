@@ -406,3 +406,19 @@ async def test_an_edit_is_told_once_by_whoever_takes_it_first() -> None:
         [told] = here.store.told("PRESET_EDITED")
         assert told.message == "the count went from 1 to 3; the spec changed: spec-1 → spec-2"
         assert told.evidence["former_count"] == "1"
+
+
+async def test_an_approval_stays_while_the_vms_run_elsewhere_than_is_declared() -> None:
+    async with place() as here:
+        await here.run()
+
+        def approve(record: record_pb2.OperatorRecord) -> None:
+            record.approved_count = 40
+
+        await here.cycles.desk.change(WEB, approve)
+        here.presets.declared[WEB] = preset(count=40, provider="other")
+        assert codes(await here.run()) == ["PROVIDER_CHANGED"]
+        here.presets.declared[WEB] = preset(count=40)
+        await here.run()
+        assert len(here.iaas.vms) == 40
+        assert not (await here.cycles.desk.read(WEB)).HasField("approved_count")
