@@ -7,7 +7,7 @@ its preset, and other presets do not notice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -48,6 +48,7 @@ from .recall import recall
 from .removals import Removals
 from .standing import Standing, standing, why_nobody_can_tell
 from .turn import Turn, turn_of
+from .words import probe_words
 
 # How often a preset is looked at whose cycle cannot be completed.
 RETRY_AFTER = timedelta(seconds=2)
@@ -271,7 +272,7 @@ class Cycles:
             provider=seen.provider,
             fencing_token=turn.fencing_token,
             holder=self.authority.owner,
-            probe_messages=_said(seen.observation),
+            probe_messages=probe_words(seen.observation.probes),
             protections=wishes.protections,
             keep_failed_time=turn.spec.policy.keep_failed_time,
         )
@@ -298,7 +299,8 @@ class Cycles:
         await self.hands.journal.tell(turn.name, tellings, fencing_token=turn.fencing_token)
         since = since_when(before.since, plan.judged, now=seen.observation.now)
         told = replace(before, judged=plan.judged, since=since)
-        self.board.show(turn.name, replace(told, probe_messages=_said(seen.observation)))
+        said = probe_words(seen.observation.probes)
+        self.board.show(turn.name, replace(told, probe_messages=said))
 
     async def _tell_outcomes(self, turn: Turn, outcomes: Sequence[Outcome], shown: Shown) -> None:
         before = self.board.get(turn.name) or Shown()
@@ -386,11 +388,6 @@ class Cycles:
 
     def _now(self) -> datetime:
         return self.hands.clock.wall()
-
-
-def _said(seen: Observation) -> Mapping[VmId, tuple[str, str]]:
-    """Verdict and words of every probe."""
-    return {vm_id: (each.verdict.name, each.message) for vm_id, each in seen.probes.items()}
 
 
 def _legacy(turn: Turn, seen: Seen) -> Legacy:

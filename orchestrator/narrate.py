@@ -32,6 +32,7 @@ from .model import (
     VmMemory,
     VmStatus,
 )
+from .words import probe_words
 
 
 class Weight(Enum):
@@ -144,7 +145,7 @@ def probe_changes(before: Mapping[VmId, tuple[str, str]], seen: Observation) -> 
     A message alone may differ from probe to probe: it is no change. A VM that is still there and is
     not probed any more is told once.
     """
-    now = {vm_id: (probe.verdict.name, probe.message) for vm_id, probe in seen.probes.items()}
+    now = probe_words(seen.probes)
     told = before.keys() | now.keys()
     for vm_id in (vm.vm_id for vm in seen.vms if vm.vm_id in told):
         verdict, message = now.get(vm_id, _NOT_PROBED)

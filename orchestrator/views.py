@@ -30,6 +30,7 @@ from .model import (
     VmStatus,
 )
 from .observe import Seen
+from .words import probe_words
 
 _REPAIRS = {Method.REBOOT: pb.STEP_ACTION_REBOOT, Method.REBUILD: pb.STEP_ACTION_REBUILD}
 _UNHEALTHY = "UNHEALTHY"
@@ -214,12 +215,11 @@ def _number(enum: Any, prefix: str, member: Phase | Process | VmStatus) -> Any:
 
 def of_plan(plan: Plan, seen: Seen) -> Shown:
     """What would be shown after a plan, for a dry run."""
-    probes, spec = seen.observation.probes, seen.observation.spec
     return Shown(
         protections=seen.observation.wishes.protections,
-        keep_failed_time=spec.policy.keep_failed_time,
+        keep_failed_time=seen.observation.spec.policy.keep_failed_time,
         judged=plan.judged,
         plan=plan,
         provider=seen.provider,
-        probe_messages={vm_id: (each.verdict.name, each.message) for vm_id, each in probes.items()},
+        probe_messages=probe_words(seen.observation.probes),
     )
