@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from .failures import class_of
 from .health import is_overdue
 from .model import Backoff, Judged, Observation, Refusal, Spec, VmStatus
+from .words import called
 
 CREATES_PER_CYCLE = 100
 INFANCY = timedelta(seconds=30)
@@ -99,7 +100,7 @@ def early_failure(judged: Sequence[Judged], seen: Observation) -> str:
     """Which VM failed early in this cycle, and how; "" when none did."""
     return next(
         (
-            f"{each.vm.name or each.vm.vm_id} failed before it proved itself: {each.reason}"
+            f"{called(each.vm)} failed before it proved itself: {each.reason}"
             for each in judged
             if _is_news(each) and failed_early(each, seen)
         ),

@@ -24,6 +24,7 @@ from .model import (
     VmState,
     VmStatus,
 )
+from .words import moment
 
 SILENCE = Probe(Verdict.UNKNOWN)
 # A VM that was ready for so long after its repair has its repairs forgotten.
@@ -221,8 +222,3 @@ def _proving(memory: VmMemory, seen: Observation) -> VmMemory:
     if (memory.reboots or memory.rebuilds) and lasted >= REPAIRED_FOR_GOOD:
         memory = replace(memory, reboots=0, rebuilds=0)
     return memory
-
-
-def moment(time: datetime | None) -> str:
-    """A time for people, in UTC."""
-    return f"{time:%Y-%m-%d %H:%M:%S} UTC" if time else "a while ago"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from .health import moment
 from .model import Judged, Keep, Process, Reason, Refusal, Terminate, VmStatus
-from .patience import may_retry, names
+from .patience import may_retry
 from .stock import Stock
+from .words import moment, names
 
 _FAILED = {Reason.DEAD, Reason.UNHEALTHY, Reason.BOOT_TIMEOUT}
 

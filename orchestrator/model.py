@@ -363,6 +363,11 @@ class Rollout:
     stopped_at: datetime | None = None
     stop_message: str = ""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether no VM that failed early has stopped it."""
+        return self.stopped_at is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
@@ -413,6 +418,11 @@ class Judged:
     is_ready: bool = False
     is_outdated: bool = False
     leaves_for: Reason | None = None
+
+    @property
+    def born(self) -> datetime:
+        """When it was made by the cloud's word, or else when we first saw it."""
+        return self.vm.created or self.memory.first_seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from .model import (
     VmMemory,
     VmStatus,
 )
-from .words import probe_words
+from .words import called, probe_words
 
 
 class Weight(Enum):
@@ -81,7 +81,7 @@ def announce(step: Step, known: Mapping[str, str] | None = None) -> Telling:
         kind=kind,
         reason=_UNHEALTHY if isinstance(step, Repair) else step.reason.name,
         vm_id=step.vm.vm_id,
-        message=f"{verb} {_name(step.vm)}: {step.evidence}",
+        message=f"{verb} {called(step.vm)}: {step.evidence}",
         weight=Weight.WARNING,
         evidence={
             "evidence": step.evidence,
@@ -226,7 +226,7 @@ def _created(outcome: Outcome, step: Create) -> Telling:
 def _repaired(outcome: Outcome, step: Repair) -> Telling:
     _, verb, kind, done = _REPAIRS[step.method]
     if outcome.fate is Fate.DONE:
-        message = f"{done} {_name(step.vm)}"
+        message = f"{done} {called(step.vm)}"
         return Telling(kind=kind, reason=_UNHEALTHY, vm_id=step.vm.vm_id, message=message)
     return _failed(outcome, step.vm, "REPAIR_FAILED", verb)
 
@@ -237,7 +237,7 @@ def _terminated(outcome: Outcome, step: Terminate) -> Telling:
             kind="VM_TERMINATED",
             reason=step.reason.name,
             vm_id=step.vm.vm_id,
-            message=f"terminated {_name(step.vm)}",
+            message=f"terminated {called(step.vm)}",
         )
     return _failed(outcome, step.vm, "TERMINATE_FAILED", "terminating")
 
@@ -247,13 +247,9 @@ def _failed(outcome: Outcome, vm: Vm, kind: str, verb: str) -> Telling:
         kind=kind,
         reason=outcome.reason,
         vm_id=vm.vm_id,
-        message=f"{verb} {_name(vm)}: {outcome.message}",
+        message=f"{verb} {called(vm)}: {outcome.message}",
         weight=Weight.WARNING,
     )
-
-
-def _name(vm: Vm) -> str:
-    return vm.name or vm.vm_id
 
 
 def _seen(judged: Judged) -> Telling:
@@ -261,7 +257,7 @@ def _seen(judged: Judged) -> Telling:
         kind="VM_SEEN",
         reason=judged.status.name,
         vm_id=judged.vm.vm_id,
-        message=f"{_name(judged.vm)} is there: {judged.reason}",
+        message=f"{called(judged.vm)} is there: {judged.reason}",
         evidence=facts_of(judged.vm),
     )
 

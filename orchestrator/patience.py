@@ -7,18 +7,16 @@ are destroyed, and as alive where VMs are made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import timedelta
 
 from .model import Judged, Refusal
 from .stock import Stock
+from .words import names
 
 REPEAT_TERMINATION_AFTER = timedelta(seconds=60)
 RETRY_TERMINATION_AFTER = timedelta(seconds=30)
 # Clouds keep the record of an ended VM for up to an hour after it was sent away.
 REPEAT_REMOVAL_AFTER = timedelta(minutes=10)
-# A sentence about a whole group shall stay one.
-NAMED = 10
 
 
 def was_asked_lately(judged: Judged, stock: Stock) -> bool:
@@ -58,10 +56,3 @@ def untouched(stock: Stock) -> tuple[Refusal, ...]:
     return tuple(
         Refusal(code, f"{names(group)}: {message}") for code, group, message in notes if group
     )
-
-
-def names(group: Iterable[Judged]) -> str:
-    """How these VMs are called; of many, the first."""
-    called = [each.vm.name or each.vm.vm_id for each in group]
-    rest = len(called) - NAMED
-    return ", ".join(called[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

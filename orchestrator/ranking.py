@@ -93,5 +93,5 @@ def _gravity(judged: Judged) -> tuple[int, bool, bool, bool]:
 
 
 def _age(judged: Judged, *, oldest_first: bool) -> tuple[float, str]:
-    born = (judged.vm.created or judged.memory.first_seen or _LONG_AGO).timestamp()
+    born = judged.born.timestamp()
     return (born if oldest_first else -born, judged.vm.vm_id)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from . import drift
 from .budget import within_budget
-from .health import SILENCE, moment
+from .health import SILENCE
 from .keeping import notes as keeping_notes
 from .keeping import set_aside, studied
 from .model import (
@@ -30,12 +30,12 @@ from .patience import (
     is_in_doubt,
     is_lingering,
     may_retry,
-    names,
     untouched,
     was_asked_lately,
 )
 from .ranking import leaving_order, spread, untried_first
 from .stock import Stock, has_run_out, process_of, replaceable
+from .words import moment, names
 
 # Statuses for which somebody might expect a VM to go.
 _EXPOSED = {
@@ -213,8 +213,7 @@ def _surplus(stock: Stock, number: int) -> tuple[list[Terminate], tuple[Refusal,
 
 def _is_rollout_paused(stock: Stock) -> bool:
     rollout = stock.memory.rollout
-    goes_on = rollout is not None and rollout.stopped_at is None
-    return goes_on and stock.is_paused(Process.ROLLOUT)
+    return rollout is not None and rollout.goes_on and stock.is_paused(Process.ROLLOUT)
 
 
 def _dispensable(order: Iterable[Judged], number: int, stock: Stock) -> list[Judged]:
@@ -296,8 +295,7 @@ def _evidence(judged: Judged, stock: Stock) -> str:
     if judged.leaves_for is Reason.STOPPED:
         return "stopped by somebody, and the preset wants such VMs replaced"
     if judged.leaves_for is Reason.MAX_LIFETIME:
-        born = judged.vm.created or judged.memory.first_seen
-        return f"born at {moment(born)}, older than its preset allows"
+        return f"born at {moment(judged.born)}, older than its preset allows"
     return judged.reason
 
 

@@ -12,9 +12,10 @@ from collections.abc import Collection
 from .health import SILENCE
 from .leaving import is_condemned, next_repair
 from .model import Judged, Process, Refusal, Repair, Verdict, VmId, VmStatus
-from .patience import is_in_doubt, names
+from .patience import is_in_doubt
 from .ranking import leaving_order
 from .stock import Stock, is_under_repair
+from .words import names
 
 
 def repair(

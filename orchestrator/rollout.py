@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from .health import moment
 from .model import (
     Judged,
     Memory,
@@ -28,6 +27,7 @@ from .model import (
     VmStatus,
 )
 from .ranking import leaving_order, untried_first
+from .words import moment, names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ def follow(
     rollout = memory.rollout
     if rollout is None or rollout.spec_hash != spec.spec_hash:
         rollout = Rollout(spec_hash=spec.spec_hash)
-    if early_failure and rollout.stopped_at is None:
+    if early_failure and rollout.goes_on:
         return replace(rollout, stopped_at=seen.now, stop_message=early_failure)
     return rollout
 
@@ -93,7 +93,7 @@ def _of_outdated(group: Group) -> tuple[Refusal, ...]:
             "when they fail (policy.replace: rolling replaces them now)"
         )
         return (Refusal("OUTDATED", message),)
-    if rollout is not None and rollout.stopped_at is not None:
+    if rollout is not None and not rollout.goes_on:
         message = (
             f"the rollout stopped at {moment(rollout.stopped_at)}, {len(outdated)} VMs are of "
             f"another spec: {rollout.stop_message}. Mend or revert the preset, or try again: "
@@ -107,9 +107,8 @@ def _of_waiting(group: Group) -> tuple[Refusal, ...]:
     waiting = awaited(group)
     if not waiting:
         return ()
-    names = ", ".join(each.vm.name or each.vm.vm_id for each in waiting[:3])
     proof = _proof(group.seen.spec.policy).total_seconds()
-    return (Refusal("ROLLOUT_WAITING", f"{names}: not ready for {proof:g} s yet"),)
+    return (Refusal("ROLLOUT_WAITING", f"{names(waiting)}: not ready for {proof:g} s yet"),)
 
 
 def held_up(group: Group) -> list[tuple[Process, str]]:
@@ -117,7 +116,7 @@ def held_up(group: Group) -> list[tuple[Process, str]]:
     staying, rollout = _staying(group), group.memory.rollout
     outdated = [each for each in staying if each.is_outdated]
     found = list[tuple[Process, str]]()
-    if Process.ROLLOUT in group.paused and rollout and not rollout.stopped_at and outdated:
+    if Process.ROLLOUT in group.paused and rollout and rollout.goes_on and outdated:
         found.append((Process.ROLLOUT, f"{len(outdated)} VMs are outdated"))
     old = _too_old(staying, group)
     if Process.REPLACE in group.paused and old:
@@ -151,8 +150,7 @@ _LIVING = {
 def _candidates(group: Group) -> tuple[list[Judged], list[Judged]]:
     """Outdated VMs and VMs that are too old, as far as they may leave at all."""
     staying, rollout = _staying(group), group.memory.rollout
-    rolls = rollout is not None and rollout.stopped_at is None
-    if rolls and Process.ROLLOUT not in group.paused:
+    if rollout and rollout.goes_on and Process.ROLLOUT not in group.paused:
         outdated = [each for each in staying if each.is_outdated]
     else:
         outdated = []
@@ -214,5 +212,4 @@ def _is_too_old(judged: Judged, group: Group) -> bool:
     lifetime = group.seen.spec.policy.max_lifetime
     if lifetime is None or not judged.memory.was_proved:
         return False
-    born = judged.vm.created or judged.memory.first_seen
-    return group.seen.now - born >= lifetime
+    return group.seen.now - judged.born >= lifetime

@@ -12,8 +12,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from .backoff import BOOT_FAILED
-from .health import moment
 from .model import Backoff, Memory, Observation, Refusal, Spec, Wishes
+from .words import moment
 
 
 def since_when(before: datetime | None, backoff: Backoff, seen: Observation) -> datetime | None:

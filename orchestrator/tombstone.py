@@ -10,10 +10,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from .budget import within_budget
-from .health import moment
 from .model import Judged, Process, Reason, Refusal, Removal, Spec, Terminate, VmState, VmStatus
-from .patience import is_lingering, may_retry, names
+from .patience import is_lingering, may_retry
 from .stock import Stock
+from .words import moment, names
 
 # What nobody can tell about stays; what is going already needs nothing.
 _LEFT = {VmStatus.UNKNOWN, VmStatus.DELETING}

@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.model import Judged, VmState, VmStatus
-from orchestrator.patience import names
 from orchestrator.ranking import leaving_order, spread
 from tests.support.given import CONDEMNED, LONG_AGO, NOW, SERVING, judged, seconds
 
@@ -94,9 +93,3 @@ def test_a_grave_vm_leaves_before_a_healthy_one_of_a_fuller_zone() -> None:
 def test_an_outdated_vm_leaves_before_the_fullest_zone_where_that_makes_a_difference() -> None:
     assert spread_of("abb", is_outdated_first=True, a=True)[0] == "a0"
     assert spread_of("abb", a=True)[0] == "b1"
-
-
-def test_a_sentence_about_many_vms_names_the_first_of_them() -> None:
-    assert names([judged("a"), judged("b")]) == "a, b"
-    many = names([judged(f"v{number}") for number in range(3000)])
-    assert many.endswith("v8, v9 and 2990 more")
