@@ -7,6 +7,7 @@ UNKNOWN change nothing. Called by `decide`; destroys nothing and knows no budget
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -17,6 +18,7 @@ from .model import (
     Observation,
     Policy,
     Probe,
+    Refusal,
     Spec,
     Verdict,
     Vm,
@@ -24,7 +26,7 @@ from .model import (
     VmState,
     VmStatus,
 )
-from .words import moment
+from .words import moment, names
 
 SILENCE = Probe(Verdict.UNKNOWN)
 # A VM that was ready for so long after its repair has its repairs forgotten.
@@ -110,6 +112,19 @@ def is_watched(judged: Judged) -> bool:
     """Whether its check says anything about it: it runs, and is not out of our hands."""
     gone = {VmStatus.DELETING, VmStatus.KEPT}
     return judged.vm.state is VmState.RUNNING and judged.status not in gone
+
+
+def is_confirmed(judged: Judged, seen: Observation) -> bool:
+    """Whether a probe of this very cycle bears its verdict out: an older one is no ground to touch
+    it.
+    """
+    return seen.probes.get(judged.vm.vm_id, SILENCE).verdict is Verdict.UNHEALTHY
+
+
+def unconfirmed(group: Iterable[Judged]) -> Refusal:
+    """Why these condemned VMs are not touched now."""
+    message = f"{names(group)}: condemned, and its last probe does not confirm it"
+    return Refusal("HEALTH_UNKNOWN", message)
 
 
 def forget_failures(memory: VmMemory) -> VmMemory:

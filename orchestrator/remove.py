@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from . import drift
 from .budget import within_budget
-from .health import SILENCE
+from .health import is_confirmed, unconfirmed
 from .keeping import notes as keeping_notes
 from .keeping import set_aside, studied
 from .model import (
@@ -22,7 +22,6 @@ from .model import (
     Refusal,
     Replace,
     Terminate,
-    Verdict,
     VmState,
     VmStatus,
 )
@@ -271,17 +270,12 @@ def _is_spared(judged: Judged) -> bool:
 
 def _unsure(leaving: Iterable[Judged], stock: Stock) -> tuple[Refusal, ...]:
     held = [each for each in leaving if not _is_still_failing(each, stock)]
-    if not held:
-        return ()
-    message = f"{names(held)}: condemned, and its last probe does not confirm it"
-    return (Refusal("HEALTH_UNKNOWN", message),)
+    return (unconfirmed(held),) if held else ()
 
 
 def _is_still_failing(judged: Judged, stock: Stock) -> bool:
-    """Whether a probe of this very cycle confirms it, where health is the reason to leave."""
-    if judged.status is not VmStatus.UNHEALTHY:
-        return True
-    return stock.seen.probes.get(judged.vm.vm_id, SILENCE).verdict is Verdict.UNHEALTHY
+    """Whether a probe confirms it, where health is the reason to leave."""
+    return judged.status is not VmStatus.UNHEALTHY or is_confirmed(judged, stock.seen)
 
 
 def _leave(judged: Judged, stock: Stock) -> Terminate:

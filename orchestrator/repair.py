@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from .health import SILENCE
+from .health import is_confirmed, unconfirmed
 from .leaving import is_condemned, next_repair
-from .model import Judged, Process, Refusal, Repair, Verdict, VmId, VmStatus
+from .model import Judged, Process, Refusal, Repair, VmId, VmStatus
 from .patience import is_in_doubt
 from .ranking import leaving_order
 from .stock import Stock, is_under_repair
@@ -36,11 +36,10 @@ def repair(
     sure = [
         each
         for each in leaving_order(sick, oldest_first=seen.spec.policy.oldest_leaves_first)
-        if seen.probes.get(each.vm.vm_id, SILENCE).verdict is Verdict.UNHEALTHY
+        if is_confirmed(each, seen)
     ]
     if not sure:
-        message = f"{names(sick)}: condemned, and its last probe does not confirm it"
-        return (), (Refusal("HEALTH_UNKNOWN", message),)
+        return (), (unconfirmed(sick),)
     method = next_repair(sure[0], seen)
     return tuple(
         Repair(vm=each.vm, method=method, evidence=each.reason) for each in sure[:1] if method
