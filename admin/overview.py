@@ -10,7 +10,7 @@ from vmshepherd_kit.clock import SystemClock
 
 
 def info(asking: Asking) -> None:
-    """The suite: replicas, services, configuration."""
+    """The suite: replicas, services, configuration, and who holds which preset."""
     answer = client.answer(asking, lambda stub: dial.ask(stub.GetInfo, api.GetInfoRequest()))
     if asking.is_json:
         return printing.print_json(answer)
@@ -18,4 +18,6 @@ def info(asking: Asking) -> None:
     printing.print_heading("REPLICAS")
     printing.print_table(tables.replicas(answer))
     printing.print_heading("SERVICES")
-    return printing.print_table(tables.backends(answer))
+    printing.print_table(tables.backends(answer))
+    printing.print_heading("PRESETS")
+    return printing.print_table(tables.owners(answer))

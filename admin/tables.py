@@ -26,6 +26,9 @@ from vmshepherd.runtime.v1.event_pb2 import Event, EventSeverity
 
 Facts = Iterator[tuple[str, object]]
 
+# What people ask of a replica; its other labels are for the other replicas.
+_ABOUT = {"host", "pid", "version"}
+
 
 def presets(shown: Iterable[view.PresetView]) -> Table:
     """One line a preset: is it as declared, and if not, why not."""
@@ -256,10 +259,23 @@ def info_facts(info: api.GetInfoResponse, now: datetime) -> Facts:
 
 def replicas(info: api.GetInfoResponse) -> Table:
     """Who manages what."""
-    table = Table(["REPLICA", "SESSION", "PRESETS", "ABOUT"], nothing="no replica holds a session")
+    headings = ["REPLICA", "SESSION", "PRESETS", "SHARE", "ABOUT"]
+    table = Table(headings, nothing="no replica holds a session")
     for replica in info.replicas:
-        about = ", ".join(f"{key}={value}" for key, value in sorted(replica.labels.items()))
-        table.add(replica.owner, length(replica.age), len(replica.presets), about)
+        known = {key: value for key, value in replica.labels.items() if key in _ABOUT}
+        about = ", ".join(f"{key}={value}" for key, value in sorted(known.items()))
+        share = f"{replica.share} %"
+        table.add(replica.owner, length(replica.age), len(replica.presets), share, about)
+    return table
+
+
+def owners(info: api.GetInfoResponse) -> Table:
+    """Who holds which preset, since when, under which token."""
+    headings = ["PRESET", "HELD BY", "FOR", "TOKEN"]
+    table = Table(headings, nothing="no replica holds a preset")
+    held = [(each, replica.owner) for replica in info.replicas for each in replica.presets]
+    for each, owner in sorted(held, key=lambda row: row[0].preset):
+        table.add(each.preset, owner, length(each.age), each.fencing_token)
     return table
 
 

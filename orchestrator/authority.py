@@ -2,7 +2,8 @@
 
 The end of authority is counted from before a refresh was sent, on a clock that runs in suspend, and
 is looked up before each mutation. A lost session takes every lock with it, cancels the cycles that
-run under them, and another one is opened.
+run under them, and another one is opened. What other replicas should know of this one goes along
+with each refresh.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import SessionLost, ShepherdError, StaleFencingToken
 
 from .beside import beside
-from .clients.runtime import Held, Runtime, Wish
+from .clients.runtime import Held, Lock, Runtime, Wish
 from .config import Session as Timing
 from .model import PresetName
 
@@ -40,7 +41,7 @@ class Authority:
         *,
         owner: str,
         timing: Timing,
-        labels: Mapping[str, str],
+        labels: Callable[[], Mapping[str, str]],
         clock: Clock,
         changed: Callable[[bool], None],
     ) -> None:
@@ -56,6 +57,8 @@ class Authority:
         self._until = timedelta(0)
         self._tokens: dict[PresetName, int] = {}
         self._floors: dict[PresetName, int] = {}
+        # Given up here and still taken in the store: nobody else gets them before it is told.
+        self._unfreed: dict[PresetName, int] = {}
         self.error = "no session yet"
 
     @asynccontextmanager
@@ -65,7 +68,7 @@ class Authority:
         The block begins when the first attempt to open one is over, successful or not.
         """
         try:
-            async with beside(self._keep, clock=self._clock):
+            async with beside(self._keep, self._free_what_is_left, clock=self._clock):
                 await self._tried.wait()
                 yield
         finally:
@@ -92,6 +95,11 @@ class Authority:
         token = self._tokens.get(preset)
         if token is not None:
             return token
+        if preset in self._unfreed:
+            # Asked for now, the token would be the former one, which is being given back.
+            await self._free(preset, self._unfreed[preset])
+            if preset in self._unfreed:
+                return Held(self.owner, RETRY_AFTER)
         session_id = self._session_id
         wish = Wish(session_id, lock_name(preset), self._floors.get(preset, 0))
         answer = await self._runtime.try_lock(wish)
@@ -109,14 +117,17 @@ class Authority:
         await self.release(preset)
 
     async def release(self, preset: PresetName) -> None:
-        """Free one lock; where the store cannot be asked, it ends with the session."""
+        """Free one lock; a store that cannot be asked is told again until it has heard."""
         token = self._tokens.pop(preset, None)
-        if token is None:
-            return
-        try:
-            await self._runtime.unlock(self._session_id, lock_name(preset), token)
-        except ShepherdError as e:
-            _log.warning("lock was not freed", preset=preset, error=e.message)
+        if token is not None:
+            self._unfreed[preset] = token
+            await self._free(preset, token)
+
+    async def announce(self) -> None:
+        """Tell others now what they should know of this replica, not with the next refresh."""
+        with suppress(ShepherdError):
+            if self._session_id:
+                await self._refresh()
 
     @property
     def session_id(self) -> str:
@@ -157,22 +168,37 @@ class Authority:
     async def _refresh(self) -> None:
         if self._session_id:
             await self._runtime.refresh_session(
-                self._session_id, labels=self._labels, deadline=self._timing.rpc_timeout
+                self._session_id, labels=self._labels(), deadline=self._timing.rpc_timeout
             )
             return
         self._session_id = await self._runtime.open_session(
             self.owner,
             ttl=self._timing.ttl,
             lock_delay=self._timing.lock_delay,
-            labels=self._labels,
+            labels=self._labels(),
             deadline=self._timing.rpc_timeout,
         )
         _log.info("session opened", owner=self.owner)
 
+    async def _free_what_is_left(self) -> None:
+        while True:
+            await self._clock.sleep(self._timing.refresh)
+            await asyncio.gather(*(self._free(*each) for each in list(self._unfreed.items())))
+
+    async def _free(self, preset: PresetName, token: int) -> None:
+        session_id = self._session_id
+        try:
+            await self._runtime.unlock(Lock(session_id, lock_name(preset), token))
+        except ShepherdError as e:
+            _log.warning("lock was not freed", preset=preset, error=e.message)
+        else:
+            if session_id == self._session_id:
+                self._unfreed.pop(preset, None)
+
     def _drop(self, why: str) -> None:
         _log.error("session lost, every lock with it", error=why, presets=len(self._tokens))
         self._session_id, self._until = "", timedelta(0)
-        self._tokens = {}
+        self._tokens, self._unfreed = {}, {}
         self.error = why
         self._changed(False)
 

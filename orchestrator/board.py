@@ -76,6 +76,20 @@ class _Count:
     probed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a prober said of VMs: how many fail, how many were lost for it lately, of how many."""
+
+    failing: int = 0
+    lost: int = 0
+    probed: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.failing + other.failing, self.lost + other.lost, self.probed + other.probed
+        )
+
+
 class Board:
     """Everything that is known, by preset."""
 
@@ -95,6 +109,11 @@ class Board:
     def forget(self, preset: PresetName) -> None:
         """Nothing is known any more."""
         self._shown.pop(preset, None)
+        self._count(preset, None)
+
+    def leave_to(self, preset: PresetName, holder: str, *, now: datetime) -> None:
+        """Another replica looks after it, and counts what its prober says."""
+        self.show(preset, Shown(phase=Phase.ELSEWHERE, holder=holder, ended=now))
         self._count(preset, None)
 
     def count_probed(
@@ -124,12 +143,17 @@ class Board:
                 break
             self._count(oldest, None)
 
-    def fleet(self, breaker: Breaker) -> Fleet:
+    def tally(self) -> Tally:
+        """What the prober says of all presets that are looked after here."""
+        return Tally(self._failing, self._lost, self._probed)
+
+    def fleet(self, breaker: Breaker, others: Tally) -> Fleet:
         """What the prober says of all presets together, and how much of it is too much."""
-        lost = self._lost if self._failing else 0
+        seen = self.tally() + others
+        lost = seen.lost if seen.failing else 0
         return Fleet(
-            failing=self._failing + lost,
-            probed=self._probed + lost,
+            failing=seen.failing + lost,
+            probed=seen.probed + lost,
             breaker_count=breaker.count,
             breaker_percent=breaker.percent,
         )

@@ -46,6 +46,7 @@ from .observe import Known, Seen, observe
 from .phases import failures, phase_of
 from .recall import recall
 from .removals import Removals
+from .replicas import Replicas
 from .standing import Standing, standing, why_nobody_can_tell
 from .turn import Turn, turn_of
 from .words import probe_words
@@ -54,8 +55,9 @@ from .words import probe_words
 RETRY_AFTER = timedelta(seconds=2)
 # And one that is kept from acting.
 BLOCKED_LOOK = timedelta(seconds=5)
-# And one that is removed, whose VMs only run on.
+# And one that is removed, whose VMs only run on, or that another replica looks after.
 REMOVED_LOOK = timedelta(minutes=1)
+ELSEWHERE_LOOK = timedelta(minutes=1)
 # What a gate says to a termination that it will never let pass; anything else may pass later.
 _NEVER = {"INVALID_ARGUMENT", "NOT_FOUND", "NOT_OURS", "NOT_THE_SAME_VM", "PROTECTED"}
 
@@ -75,6 +77,7 @@ class Cycles:
     hands: Hands
     board: Board
     removals: Removals
+    replicas: Replicas
 
     async def run(self, name: PresetName) -> timedelta | None:
         """One cycle; when to look again, None when nothing of the preset is left to look after."""
@@ -84,7 +87,7 @@ class Cycles:
         try:
             if declared is not None and declared.spec is None:
                 return await self._unread(name)
-            return await self._run(name)
+            return await (self._run(name) if self._is_ours(name) else self._leave(name))
         except StaleFencingToken as e:
             await self.authority.yield_to(name, e)
             await self._cannot(name, e.reason, e.message)
@@ -120,9 +123,8 @@ class Cycles:
         started = self.hands.clock.elapsed()
         token = await self.authority.hold(name)
         if isinstance(token, Held):
-            shown = Shown(phase=Phase.ELSEWHERE, holder=token.owner, ended=self._now())
-            self.board.show(name, shown)
-            return min(max(token.remaining, self.config.soon), self.config.interval)
+            self.board.leave_to(name, token.owner, now=self._now())
+            return self._until_free(token)
         memory = await self.archive.load(name, token)
         turn = await self._begun(name, token, memory)
         if turn is None:
@@ -158,6 +160,27 @@ class Cycles:
         self.board.show(name, shown)
         await self._settle_wishes(name, seen.observation, plan, outcomes)
         return look
+
+    def _is_ours(self, name: PresetName) -> bool:
+        """Whether this replica looks after a preset.  SessionLost while it may not act at all."""
+        self.authority.remaining()
+        return self.replicas.home(name) == self.authority.owner
+
+    async def _leave(self, name: PresetName) -> timedelta:
+        """Leave a preset to the replica that looks after it, between two cycles."""
+        home = self.replicas.home(name)
+        if self.authority.token(name) is not None:
+            self.archive.forget(name)
+            await self.authority.release(name)
+            _log.info("preset handed over", preset=name, to=home or "nobody yet")
+        self.board.leave_to(name, home, now=self._now())
+        return ELSEWHERE_LOOK if home else self.config.soon
+
+    def _until_free(self, held: Held) -> timedelta:
+        """When to ask again for a lock; one whose holder is alive is being handed over."""
+        if self.replicas.knows(held.owner):
+            return self.config.soon
+        return min(max(held.remaining, self.config.soon), self.config.interval)
 
     async def _begun(self, name: PresetName, token: int, memory: Memory) -> Turn | None:
         """The turn of a preset that is held; None when there is nothing to go by.
@@ -234,7 +257,7 @@ class Cycles:
             fencing_token=turn.fencing_token,
             memory=memory,
             wishes=turn.wishes,
-            fleet=self.board.fleet(self.config.breaker),
+            fleet=self.board.fleet(self.config.breaker, self.replicas.others),
             removal=stands.removal if stands else None,
             former_provider=turn.former_provider,
         )

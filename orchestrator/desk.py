@@ -19,7 +19,7 @@ from vmshepherd_kit.errors import SessionLost, ShepherdError, Unavailable, Versi
 
 from . import records
 from .authority import Authority
-from .clients.runtime import Held, Runtime, Wish, Write
+from .clients.runtime import Held, Lock, Runtime, Wish, Write
 from .model import PresetName, VmId, Wishes
 
 ATTEMPTS = 20
@@ -91,7 +91,7 @@ class Desk:
 
     async def _free(self, preset: PresetName, session_id: str, token: int) -> None:
         try:
-            await self._runtime.unlock(session_id, _name(preset), token)
+            await self._runtime.unlock(Lock(session_id, _name(preset), token))
         except ShepherdError as e:
             # What was written is written; the lock is freed by the next change, or by the session.
             _log.warning("lock of wishes was not freed", preset=preset, error=e.message)

@@ -29,6 +29,7 @@ from .clients.runtime import Runtime
 from .config import Services
 from .model import PresetName
 from .removals import Removals
+from .replicas import is_replica, share_of
 
 VERSION = version("vmshepherd")
 _PREFIX = lock_name(PresetName(""))
@@ -105,7 +106,7 @@ class Informant:
             )
         except ShepherdError:
             return []
-        return [_replica(session, locks) for session in sessions]
+        return [_replica(session, locks) for session in sessions if is_replica(session)]
 
     async def _backends(self) -> list[pb.Backend]:
         where = self.services
@@ -131,11 +132,16 @@ def _replica(
         owner=session.owner,
         labels=session.labels,
         age=session.age,
-        presets=sorted(
-            lock.name.removeprefix(_PREFIX)
+        share=share_of(session),
+        presets=[
+            pb.HeldPreset(
+                preset=lock.name.removeprefix(_PREFIX),
+                fencing_token=lock.fencing_token,
+                age=lock.age,
+            )
             for lock in locks
             if lock.owner == session.owner and lock.name.startswith(_PREFIX)
-        ),
+        ],
     )
 
 

@@ -44,6 +44,7 @@ class Schedule:
         self._clock = clock
         self._turns: dict[PresetName, _Turn] = {}
         self._changed = asyncio.Event()
+        self._looks, self._late = 0, timedelta(0)
 
     def wake(self, names: Iterable[PresetName]) -> None:
         """Look at these presets now."""
@@ -62,6 +63,16 @@ class Schedule:
     def wake_all(self) -> None:
         """Look at every preset now."""
         self.wake(list(self._turns))
+
+    def names(self) -> list[PresetName]:
+        """Every preset that is looked at, in order of names."""
+        return sorted(self._turns)
+
+    def lateness(self) -> timedelta:
+        """How late looks began on average, since this was asked before."""
+        looks, late = self._looks, self._late
+        self._looks, self._late = 0, timedelta(0)
+        return late / looks if looks else timedelta(0)
 
     async def next_cycle(self, name: PresetName) -> None:
         """Return after a whole cycle of this preset that began after this call."""
@@ -98,6 +109,7 @@ class Schedule:
         now = self._clock.elapsed()
         for name, turn in self._turns.items():
             if turn.task is None and turn.due <= now:
+                self._looks, self._late = self._looks + 1, self._late + now - turn.due
                 turn.is_woken = False
                 waiting, turn.waiting = turn.waiting, []
                 # A context of its own: whoever woke it has a deadline that is not the cycle's.

@@ -6,10 +6,11 @@ and the session is closed, so that its locks are free at once.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -36,12 +37,14 @@ from .clients.runtime import Runtime
 from .config import Config
 from .cycle import Cycles
 from .desk import Desk
+from .fitness import Fitness
 from .hands import Hands
 from .info import VERSION, Informant
 from .journal import Journal
 from .overview import Overviews
 from .removals import Removals
-from .schedule import Schedule
+from .replicas import Replicas
+from .schedule import GRACE, Schedule
 from .servicer import OrchestratorServicer, Parts
 
 
@@ -70,7 +73,10 @@ async def running(
                 interceptors=interceptors,
             )
         )
-        yield Running(server, parts)
+        try:
+            yield Running(server, parts)
+        finally:
+            await _hand_over(parts)
 
 
 class Running(serve.Around):
@@ -136,6 +142,13 @@ def _assembled(
     journal = Journal(runtime, actor=owner, clock=clock, chance=chance)
     board = Board()
     removals = Removals(presets=presets, runtime=runtime, clock=clock)
+    replicas = Replicas(
+        runtime,
+        owner=owner,
+        facts={"host": socket.gethostname(), "pid": str(os.getpid()), "version": VERSION},
+        tally=board.tally,
+        clock=clock,
+    )
 
     def session_changed(is_open: bool) -> None:  # noqa: FBT001
         if not is_open:
@@ -147,12 +160,13 @@ def _assembled(
         runtime,
         owner=owner,
         timing=config.session,
-        labels={"host": socket.gethostname(), "pid": str(os.getpid()), "version": VERSION},
+        labels=replicas.labels,
         clock=clock,
         changed=session_changed,
     )
     archive = Archive(runtime, authority, clock=clock)
     iaas = Iaas(channels.iaas, clock=clock, tokens=authority.tokens)
+    services = {"preset": presets.sources, "iaas": iaas.discover, "health": health.checks}
     cycles = Cycles(
         config=config,
         presets=presets,
@@ -169,6 +183,7 @@ def _assembled(
         ),
         board=board,
         removals=removals,
+        replicas=replicas,
     )
     schedule = Schedule(cycles.run, clock=clock)
     informant = Informant(
@@ -191,6 +206,7 @@ def _assembled(
         runtime=runtime,
         journal=journal,
         informant=informant,
+        fitness=Fitness(services, clock=clock),
         clock=clock,
     )
 
@@ -201,11 +217,25 @@ def _background(parts: Parts) -> AbstractAsyncContextManager[None]:
     return beside(
         partial(cycles.presets.follow, schedule.wake),
         schedule.serve,
+        partial(cycles.replicas.watch, schedule, parts.fitness),
+        parts.fitness.watch,
         partial(cycles.removals.watch, schedule),
         partial(alarms.on_vms, cycles.hands.iaas, schedule, clock=clock),
         partial(alarms.on_wishes, parts.runtime, schedule, clock=clock),
         clock=clock,
     )
+
+
+async def _hand_over(parts: Parts) -> None:
+    """Let others take the presets before the end, each when its cycle is over."""
+    cycles = parts.cycles
+    if not cycles.replicas.leave():
+        return
+    await cycles.authority.announce()
+    held = sorted(cycles.authority.tokens())
+    with suppress(TimeoutError):
+        async with asyncio.timeout(GRACE.total_seconds()):
+            await asyncio.gather(*map(parts.schedule.next_cycle, held))
 
 
 def _mount(servicer: OrchestratorServicer) -> serve.Mount:

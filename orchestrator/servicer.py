@@ -26,6 +26,7 @@ from . import asked, views
 from .board import Phase
 from .clients.runtime import Runtime
 from .cycle import Cycles
+from .fitness import Fitness
 from .info import Informant
 from .journal import Journal
 from .model import Create, PresetName
@@ -46,6 +47,7 @@ class Parts:
     runtime: Runtime
     journal: Journal
     informant: Informant
+    fitness: Fitness
     clock: Clock
 
 

@@ -57,7 +57,16 @@ class Write:
     expected_version: int
 
 
-Asked = TypeVar("Asked", Wish, Write)
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock that a session holds under a token."""
+
+    session_id: str
+    name: str
+    fencing_token: int
+
+
+Asked = TypeVar("Asked", Wish, Write, Lock)
 Answered = TypeVar("Answered")
 
 
@@ -67,6 +76,7 @@ class Runtime:
     def __init__(self, channel: grpc.aio.Channel, *, clock: Clock) -> None:
         self._stub = RuntimeServiceStub(channel)
         self._locks: Batch[Wish, int | Held] = Batch(self._try_locks, clock=clock)
+        self._unlocks: Batch[Lock, bool] = Batch(self._unlock, clock=clock)
         self._reads = Batch(self._get_states, clock=clock, limit=STATES_PER_CALL)
         self._small_reads = Batch(self._get_states, clock=clock, limit=SMALL_STATES_PER_CALL)
         self._writes = Batch(
@@ -109,10 +119,9 @@ class Runtime:
         """The fencing token, or whose the lock is."""
         return await self._locks.ask(wish)
 
-    async def unlock(self, session_id: str, name: str, token: int) -> None:
-        """Free a lock that the session holds under that token."""
-        lock = pb.HeldLock(name=name, fencing_token=token)
-        await dial.ask(self._stub.Unlock, pb.UnlockRequest(session_id=session_id, locks=[lock]))
+    async def unlock(self, lock: Lock) -> bool:
+        """Free a lock; False when the session does not hold it under that token."""
+        return await self._unlocks.ask(lock)
 
     async def get_state(self, name: str) -> pb.State | None:
         """A state, or None when it was never written."""
@@ -143,9 +152,15 @@ class Runtime:
                 return found
 
     async def sessions(self) -> list[pb.Session]:
-        """Every live session."""
-        request = pb.ListSessionsRequest(page_size=PAGE_SIZE)
-        return list((await dial.ask(self._stub.ListSessions, request)).sessions)
+        """Every live session, in the order they were opened."""
+        found, token = list[pb.Session](), ""
+        while True:
+            request = pb.ListSessionsRequest(page_size=PAGE_SIZE, page_token=token)
+            page = await dial.ask(self._stub.ListSessions, request)
+            found.extend(page.sessions)
+            token = page.next_page_token
+            if not token:
+                return found
 
     async def locks(self) -> list[pb.Lock]:
         """Every name that was ever locked."""
@@ -178,6 +193,15 @@ class Runtime:
         )
         answer = await dial.ask(self._stub.TryLock, request)
         return [_lock_result(result) for result in answer.results]
+
+    async def _unlock(self, locks: Sequence[Lock]) -> Sequence[bool | ShepherdError]:
+        return await _by_session(locks, self._unlock_of)
+
+    async def _unlock_of(self, locks: Sequence[Lock]) -> Sequence[bool | ShepherdError]:
+        held = [pb.HeldLock(name=lock.name, fencing_token=lock.fencing_token) for lock in locks]
+        request = pb.UnlockRequest(session_id=locks[0].session_id, locks=held)
+        answer = await dial.ask(self._stub.Unlock, request)
+        return [status.from_proto(result.status) or result.released for result in answer.results]
 
     async def _get_states(self, names: Sequence[str]) -> Sequence[pb.State | ShepherdError | None]:
         try:

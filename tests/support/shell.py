@@ -15,11 +15,11 @@ from typing import Any
 from orchestrator.authority import Authority
 from orchestrator.clients.calls import Listing, Rebuild
 from orchestrator.clients.presets import declared
-from orchestrator.clients.runtime import Held, Wish, Write
+from orchestrator.clients.runtime import Held, Lock, Wish, Write
 from orchestrator.config import Session
 from orchestrator.journal import Journal
 from orchestrator.model import Cloud, Method, PresetName, Probe, Vm, VmId, VmState
-from runtime_service import domain
+from runtime_service import convert, domain
 from runtime_service.drivers.memory import MemoryOptions, MemoryRuntime
 from vmshepherd.iaas.v1 import iaas_service_pb2 as iaas
 from vmshepherd.preset.v1 import preset_pb2
@@ -64,7 +64,9 @@ class Store:
         await self._door("open_session")
         self._sessions += 1
         name = domain.SessionId(f"{owner}-{self._sessions}")
-        new = domain.NewSession(session_id=name, owner=owner, ttl=ttl, lock_delay=lock_delay)
+        new = domain.NewSession(
+            session_id=name, owner=owner, ttl=ttl, lock_delay=lock_delay, labels=labels
+        )
         return (await self.store.open_session(new)).session_id
 
     async def refresh_session(
@@ -85,10 +87,16 @@ class Store:
             return Held(grant.owner, grant.remaining)
         return grant.fencing_token
 
-    async def unlock(self, session_id: str, name: str, token: int) -> None:
+    async def unlock(self, lock: Lock) -> bool:
         await self._door("unlock")
-        lock = domain.HeldLock(name, domain.FencingToken(token))
-        await self.store.unlock(domain.SessionId(session_id), [lock])
+        held = domain.HeldLock(lock.name, domain.FencingToken(lock.fencing_token))
+        [released] = await self.store.unlock(domain.SessionId(lock.session_id), [held])
+        return released
+
+    async def sessions(self) -> list[runtime.Session]:
+        await self._door("sessions")
+        page = await self.store.list_sessions(after=0, limit=1000)
+        return [convert.from_session(session, is_owner=False) for session in page.items]
 
     async def get_state(self, name: str) -> runtime.State | None:
         [state] = await self.store.get_states([name])
@@ -255,7 +263,7 @@ def authority(
         store,  # type: ignore[arg-type]
         owner=owner,
         timing=Session(),
-        labels={},
+        labels=dict,
         clock=clock,
         changed=lambda is_open: (changed(is_open), None)[1],
     )

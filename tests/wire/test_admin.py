@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
 from vmshepherd.orchestrator.v1 import orchestrator_service_pb2_grpc as api_grpc
@@ -186,7 +187,16 @@ class FakeOrchestrator(api_grpc.OrchestratorServiceServicer):
             suite_id="examples",
             presets_by_phase={"STEADY": 1},
             config_error="suite.yaml:3: nonsense",
-            replicas=[api.Replica(owner="here-1", presets=["web"])],
+            replicas=[
+                api.Replica(
+                    owner="here-1",
+                    labels={"host": "here", "probed": "7"},
+                    presets=[
+                        api.HeldPreset(preset="web", fencing_token=41, age=Duration(seconds=90))
+                    ],
+                    share=70,
+                )
+            ],
             backends=[api.Backend(name="iaas", address="127.0.0.1:1", error="refused")],
         )
 
@@ -616,6 +626,15 @@ async def test_info_shows_services_that_do_not_answer_and_a_refused_configuratio
     ran = await vmshepherd("info")
     assert "suite.yaml:3: nonsense" in ran.out
     assert "iaas     127.0.0.1:1  unreachable  refused" in ran.out
+
+
+async def test_info_shows_who_holds_what_since_when_and_under_which_token(
+    vmshepherd: Command,
+) -> None:
+    ran = await vmshepherd("info")
+    words = [line.split() for line in ran.out.splitlines()]
+    assert ["here-1", "0s", "1", "70", "%", "host=here"] in words
+    assert ["web", "here-1", "1m", "30s", "41"] in words
 
 
 async def test_another_program_at_the_address_is_told(vmshepherd: Command) -> None:

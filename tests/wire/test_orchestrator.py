@@ -298,7 +298,10 @@ async def test_the_state_of_the_suite_is_told_with_every_service_hanging(here: P
     replica = await settled(here)
     answer = await replica.ask("GetInfo")
     assert all(each.reachable for each in answer.backends)
-    assert [list(each.presets) for each in answer.replicas] == [["web"]]
+    [told] = answer.replicas
+    assert [held.preset for held in told.presets] == ["web"]
+    assert told.presets[0].fencing_token == (await replica.preset()).fencing_token
+    assert told.share == 100
     assert answer.presets_by_phase == {"STEADY": 1}
     for gate in replica.gates.values():
         gate.cut()

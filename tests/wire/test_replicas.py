@@ -24,22 +24,50 @@ async def here(tmp_path: Path) -> AsyncIterator[Place]:
 
 
 async def two(here: Place, count: int = 2) -> tuple[Replica, Replica]:
-    """Who holds the preset, and who would like to."""
+    """Who holds the preset, and who would look after it if that one were gone."""
     here.declare(count=count)
-    first = await here.replica()
-    await first.settled()
-    second = await here.replica(interval="200ms")
+    replicas = [await here.replica(interval="200ms"), await here.replica(interval="200ms")]
+    holders: list[Replica] = []
 
-    async def knows() -> bool:
-        shown = second.parts.cycles.board.get("web")
-        return shown is not None and shown.phase.name == "ELSEWHERE"
+    async def is_settled() -> bool:
+        nonlocal holders
+        holders = [each for each in replicas if holds(each)]
+        return {home(each, "web") for each in replicas} == {owner(each) for each in holders}
 
-    await until(knows)
-    return first, second
+    await until(is_settled)
+    [holder] = holders
+    token = holder.parts.cycles.authority.token("web")
+    await holder.becomes("web", lambda seen: seen.fencing_token == token)
+    await holder.settled()
+    [other] = [each for each in replicas if each is not holder]
+    await until(lambda: is_shown_elsewhere(other))
+    return holder, other
+
+
+async def is_shown_elsewhere(replica: Replica) -> bool:
+    shown = replica.parts.cycles.board.get("web")
+    return shown is not None and shown.phase.name == "ELSEWHERE"
+
+
+def owner(replica: Replica) -> str:
+    name = replica.parts.cycles.authority.owner
+    assert isinstance(name, str)
+    return name
+
+
+def home(replica: Replica, preset: str) -> str:
+    """Who looks after a preset, as a replica sees it."""
+    name = replica.parts.cycles.replicas.home(preset)
+    assert isinstance(name, str)
+    return name
+
+
+def held_by(replica: Replica) -> set[str]:
+    return set(replica.parts.cycles.authority.tokens())
 
 
 def holds(replica: Replica) -> bool:
-    return replica.parts.cycles.authority.token("web") is not None
+    return "web" in held_by(replica)
 
 
 async def test_one_replica_holds_and_both_answer(here: Place) -> None:
@@ -50,10 +78,11 @@ async def test_one_replica_holds_and_both_answer(here: Place) -> None:
     assert others.owner == mine.owner
     assert others.vms_by_status == {"RUNNING": 2}
     assert [vm.vm_id for vm in await second.vms()] == [vm.vm_id for vm in await first.vms()]
-    answer = await second.ask("ReconcilePreset", presets=["web"], wait=True)
-    assert "held by" in answer.results[0].status.message
     info = await second.ask("GetInfo")
-    assert sorted(list(each.presets) for each in info.replicas) == [[], ["web"]]
+    held = {each.owner: [it.preset for it in each.presets] for each in info.replicas}
+    assert held == {owner(first): ["web"], owner(second): []}
+    [told] = next(each.presets for each in info.replicas if each.presets)
+    assert told.fencing_token == mine.fencing_token
 
 
 async def test_what_is_asked_of_one_replica_is_done_by_the_other(here: Place) -> None:
@@ -162,12 +191,11 @@ async def test_what_a_former_holder_sends_too_late_is_refused(here: Place) -> No
     first.gates["iaas"].let_in()
     first.gates["runtime"].let_in()
 
-    async def has_lost_it() -> bool:
-        shown = first.parts.cycles.board.get("web")
-        return shown is not None and shown.phase.name == "ELSEWHERE"
+    async def is_one_again() -> bool:
+        return sorted([holds(first), holds(second)]) == [False, True]
 
-    await until(has_lost_it)
-    await second.look("web")
+    await until(is_one_again)
+    await second.becomes("web", lambda seen: seen.vms_by_status == {"RUNNING": 4})
     assert here.alive() == 4
     assert len(here.world.made) == 4
 

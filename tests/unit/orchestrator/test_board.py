@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from orchestrator.board import Board, Phase, Shown, carried, failed, since_when
+from orchestrator.board import Board, Phase, Shown, Tally, carried, failed, since_when
 from orchestrator.config import Breaker
 from orchestrator.model import Deletion, Fleet, Judged, PresetName, Reason, Refusal, VmId, VmStatus
 from tests.support.given import CONDEMNED, NOW, SERVING, judged
@@ -25,7 +25,7 @@ def count(
     now: datetime = NOW,
 ) -> Fleet:
     board.count_probed(preset, found, lost=lost, window=WINDOW, now=now)
-    return board.fleet(Breaker())
+    return board.fleet(Breaker(), Tally())
 
 
 def test_a_condition_keeps_the_time_since_which_it_stands() -> None:
@@ -102,7 +102,7 @@ def test_vms_that_an_erring_prober_has_cost_count_while_it_condemns_others() -> 
     assert count(board, judged("b"), lost=lost) == Fleet(failing=0, probed=1)
     assert count(board, SICK, preset=OTHER) == Fleet(failing=2, probed=3)
     board.forget(WEB)
-    assert board.fleet(Breaker()) == Fleet(failing=1, probed=1)
+    assert board.fleet(Breaker(), Tally()) == Fleet(failing=1, probed=1)
 
 
 def test_vms_that_were_kept_for_their_health_count_as_those_that_were_destroyed_for_it() -> None:
@@ -113,5 +113,5 @@ def test_vms_that_were_kept_for_their_health_count_as_those_that_were_destroyed_
 
 
 def test_how_much_is_too_much_is_configured() -> None:
-    fleet = Board().fleet(Breaker(count=7, percent=33))
+    fleet = Board().fleet(Breaker(count=7, percent=33), Tally())
     assert (fleet.breaker_count, fleet.breaker_percent) == (7, 33)

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.archive import Archive
 from orchestrator.authority import Authority
-from orchestrator.board import Board, Phase, Shown
+from orchestrator.board import Board, Phase, Shown, Tally
 from orchestrator.clients.presets import declared
 from orchestrator.config import Config
 from orchestrator.cycle import REMOVED_LOOK, RETRY_AFTER, Cycles
@@ -64,6 +64,20 @@ class FakePresets:
 
 
 @dataclass
+class Alone:
+    """The replicas: this one, or another that the test names."""
+
+    owner: str = "me"
+    others: Tally = field(default_factory=Tally)
+
+    def home(self, name: PresetName) -> str:
+        return self.owner
+
+    def knows(self, owner: str) -> bool:
+        return owner == self.owner
+
+
+@dataclass
 class Place:
     clock: FakeClock
     store: Store
@@ -111,6 +125,7 @@ async def place(count: int = 1) -> AsyncIterator[Place]:
         hands=hands,
         board=Board(),
         removals=Removals(presets=presets, runtime=store, clock=clock),  # type: ignore[arg-type]
+        replicas=Alone(),  # type: ignore[arg-type]
     )
     async with mine.kept():
         yield Place(clock, store, iaas, presets, mine, cycles)
