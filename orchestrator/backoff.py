@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from .failures import class_of
+from .failures import class_of, wait_after
 from .health import is_overdue
 from .model import Backoff, Judged, Observation, Refusal, Spec, VmStatus
 from .words import called
@@ -45,8 +45,8 @@ def after_failure(
     at_least: timedelta | None = None,
 ) -> Backoff:
     """One failure more."""
-    wait = class_of(reason).first_wait * 2 ** min(backoff.failures, 20)
-    wait = min(max(wait, at_least or timedelta(0)), spec.policy.longest_backoff)
+    longest = spec.policy.longest_backoff
+    wait = wait_after(reason, before=backoff.failures, at_least=at_least, longest=longest)
     return Backoff(
         failures=backoff.failures + 1,
         until=now + wait,

@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, auto
 
+# Far beyond any patience, and still a time.
+DOUBLINGS = 20
+
 
 class Scope(Enum):
     """What is left out after a failure, so that the rest may be tried at once."""
@@ -64,3 +67,13 @@ CLASSES: Mapping[str, FailureClass] = {
 def class_of(reason: str) -> FailureClass:
     """The class of a failure."""
     return CLASSES.get(reason, _OTHER)
+
+
+def wait_after(
+    reason: str, *, before: int, at_least: timedelta | None, longest: timedelta
+) -> timedelta:
+    """What a failure costs that has so many of its kind `before` it: each doubles the wait, the
+    cloud may ask for more, and the preset says where it ends.
+    """
+    doubled = class_of(reason).first_wait * 2 ** min(before, DOUBLINGS)
+    return min(max(doubled, at_least or timedelta(0)), longest)

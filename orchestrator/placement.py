@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from .failures import Scope, class_of
+from .failures import Scope, class_of, wait_after
 from .model import Create, Fate, Memory, Outcome, Placement, Refusal, Shortage, Spec
 from .stock import Stock
 
@@ -104,20 +104,24 @@ def _with(
     spec: Spec,
     now: datetime,
 ) -> tuple[Shortage, ...]:
-    kind = class_of(outcome.reason)
-    if kind.scope is Scope.NOTHING or not has_choice(spec):
+    if class_of(outcome.reason).scope is Scope.NOTHING or not has_choice(spec):
         return shortages
     known = next((each for each in shortages if each.placement == about), None)
     if known is not None and now < known.until:
         return shortages  # a second refusal of the same batch tells nothing new
-    failures = known.failures + 1 if known else 1
-    wait = max(kind.first_wait * 2 ** min(failures - 1, 20), outcome.retry_after or timedelta(0))
+    before = known.failures if known else 0
+    wait = wait_after(
+        outcome.reason,
+        before=before,
+        at_least=outcome.retry_after,
+        longest=spec.policy.longest_backoff,
+    )
     fresh = Shortage(
         placement=about,
-        until=now + min(wait, spec.policy.longest_backoff),
+        until=now + wait,
         reason=outcome.reason,
         message=outcome.message,
-        failures=failures,
+        failures=before + 1,
     )
     return (*(each for each in shortages if each is not known), fresh)
 

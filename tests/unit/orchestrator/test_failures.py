@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.failures import CLASSES, Scope, class_of
+from orchestrator.failures import CLASSES, Scope, class_of, wait_after
 from tests.support.given import seconds
 
 
@@ -36,3 +36,21 @@ def test_people_are_told_whose_fault_it_is() -> None:
     silent = {reason for reason, each in CLASSES.items() if not each.words}
     assert silent == {"BOOT_FAILED"}
     assert all(each.words.endswith(": ") for each in CLASSES.values() if each.words)
+
+
+@pytest.mark.parametrize(
+    ("before", "at_least", "waits"),
+    [(0, None, 15), (1, None, 30), (2, None, 60), (2, 90, 90), (2, 30, 60), (10**6, None, 600)],
+)
+def test_each_failure_doubles_the_wait_between_what_the_cloud_asks_and_the_preset_allows(
+    before: int, at_least: float | None, waits: float
+) -> None:
+    asked = None if at_least is None else seconds(at_least)
+    longest = seconds(600)
+    found = wait_after("QUOTA_EXCEEDED", before=before, at_least=asked, longest=longest)
+    assert found == seconds(waits)
+
+
+def test_the_cloud_cannot_ask_for_more_than_the_preset_allows() -> None:
+    asked, longest = seconds(900), seconds(600)
+    assert wait_after("THROTTLED", before=0, at_least=asked, longest=longest) == longest
