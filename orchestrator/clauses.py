@@ -1,11 +1,13 @@
 """Pure: which clause decided. Every word that a plan uses for a reason or a refusal, with the key
 of the preset or of the configuration, or else the rule, that it follows from.
 
-Read by `views` and the back-test; decides nothing. Whoever reads "BUDGET_SPENT" learns here what to
-change when it is not what they want.
+Read by `narrate`, `views` and the back-test; decides nothing. Whoever reads "BUDGET_SPENT" learns
+here what to change when it is not what they want.
 """
 
 from __future__ import annotations
+
+from .model import Create, Keep, Repair, Step
 
 # Why a failed VM is kept, whatever it failed by.
 KEPT = "KEPT_FOR_STUDY"
@@ -63,3 +65,15 @@ _CLAUSES = {
 def clause_of(word: str) -> str:
     """The clause behind a reason or refusal; "" for words of the cloud, the store or a service."""
     return _CLAUSES.get(word, "")
+
+
+def reason_of(step: Step) -> str:
+    """Why a step is taken, in a word."""
+    return step.reason if isinstance(step, Create) else step.reason.name
+
+
+def clause_for(step: Step) -> str:
+    """The clause behind a step; a failed VM is kept whatever it failed by."""
+    if isinstance(step, Repair):
+        return clause_of(step.method.name)
+    return clause_of(KEPT if isinstance(step, Keep) else reason_of(step))

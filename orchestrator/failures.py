@@ -75,5 +75,5 @@ def wait_after(
     """What a failure costs that has so many of its kind `before` it: each doubles the wait, the
     cloud may ask for more, and the preset says where it ends.
     """
-    doubled = class_of(reason).first_wait * 2 ** min(before, DOUBLINGS)
+    doubled: timedelta = class_of(reason).first_wait * 2 ** min(before, DOUBLINGS)
     return min(max(doubled, at_least or timedelta(0)), longest)

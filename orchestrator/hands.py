@@ -124,13 +124,12 @@ class Hands:
 
 
 def _mutation(step: Terminate | Repair, order: Order) -> pb.VmMutation:
-    reason = Reason.UNHEALTHY if isinstance(step, Repair) else step.reason
     return pb.VmMutation(
         vm_id=step.vm.vm_id,
         preset=order.preset,
         fencing_token=order.fencing_token,
         create_time=to_timestamp_if(step.vm.created),
-        reason=_REASONS[reason],
+        reason=_REASONS[step.reason],
         evidence=step.evidence,
         force=isinstance(step, Terminate) and step.force,
     )

@@ -452,6 +452,11 @@ class Repair:
     method: Method
     evidence: str
 
+    @property
+    def reason(self) -> Reason:
+        """Only what its check condemned is repaired."""
+        return Reason.UNHEALTHY
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:

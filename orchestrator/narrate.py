@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from .clauses import KEPT, clause_of
+from .clauses import clause_for, clause_of, reason_of
 from .findings import facts_of, place_of
 from .model import (
     Create,
@@ -22,7 +22,6 @@ from .model import (
     Observation,
     Outcome,
     Plan,
-    Reason,
     Refusal,
     Repair,
     Step,
@@ -67,8 +66,6 @@ _REPAIRS = {
     Method.REBOOT: ("VM_REBOOTING", "rebooting", "VM_REBOOTED", "rebooted"),
     Method.REBUILD: ("VM_REBUILDING", "rebuilding", "VM_REBUILT", "rebuilt"),
 }
-# Only what its check condemned is repaired.
-_UNHEALTHY = Reason.UNHEALTHY.name
 _NOT_PROBED = ("UNKNOWN", "not probed any more")
 
 
@@ -79,13 +76,13 @@ def announce(step: Step, known: Mapping[str, str] | None = None) -> Telling:
     kind, verb = _words(step)
     return Telling(
         kind=kind,
-        reason=_UNHEALTHY if isinstance(step, Repair) else step.reason.name,
+        reason=reason_of(step),
         vm_id=step.vm.vm_id,
         message=f"{verb} {called(step.vm)}: {step.evidence}",
         weight=Weight.WARNING,
         evidence={
             "evidence": step.evidence,
-            "clause": clause_of(_deciding(step)),
+            "clause": clause_for(step),
             **facts_of(step.vm),
             **(known or {}),
         },
@@ -170,13 +167,6 @@ def conditions(before: Iterable[str], now: Sequence[Refusal]) -> Iterator[Tellin
         yield Telling(kind="CONDITION_CLEARED", reason=code, message=f"{code} is over")
 
 
-def _deciding(step: Terminate | Repair | Keep) -> str:
-    """The word whose clause decided; a failed VM is kept whatever it failed by."""
-    if isinstance(step, Repair):
-        return step.method.name
-    return KEPT if isinstance(step, Keep) else step.reason.name
-
-
 def _words(step: Terminate | Repair | Keep) -> tuple[str, str]:
     """The kind of its announcement, and a verb."""
     if isinstance(step, Repair):
@@ -191,9 +181,9 @@ def _creating(step: Create) -> Telling:
     again = f", attempt {attempt}" if attempt > 1 else ""
     return Telling(
         kind="VM_CREATING",
-        reason=step.reason,
+        reason=reason_of(step),
         message=f"creating {intent.name}{again}: {step.evidence}",
-        evidence={**_ordered(step), "clause": clause_of(step.reason)},
+        evidence={**_ordered(step), "clause": clause_for(step)},
     )
 
 
@@ -227,7 +217,7 @@ def _repaired(outcome: Outcome, step: Repair) -> Telling:
     _, verb, kind, done = _REPAIRS[step.method]
     if outcome.fate is Fate.DONE:
         message = f"{done} {called(step.vm)}"
-        return Telling(kind=kind, reason=_UNHEALTHY, vm_id=step.vm.vm_id, message=message)
+        return Telling(kind=kind, reason=reason_of(step), vm_id=step.vm.vm_id, message=message)
     return _failed(outcome, step.vm, "REPAIR_FAILED", verb)
 
 
@@ -235,7 +225,7 @@ def _terminated(outcome: Outcome, step: Terminate) -> Telling:
     if outcome.fate is Fate.DONE:
         return Telling(
             kind="VM_TERMINATED",
-            reason=step.reason.name,
+            reason=reason_of(step),
             vm_id=step.vm.vm_id,
             message=f"terminated {called(step.vm)}",
         )

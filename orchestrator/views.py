@@ -11,7 +11,7 @@ from vmshepherd.orchestrator.v1 import view_pb2 as pb
 from vmshepherd_kit.stamps import to_duration, to_timestamp, to_timestamp_if
 
 from .board import Condition, Phase, Shown
-from .clauses import KEPT, clause_of
+from .clauses import clause_for, clause_of, reason_of
 from .clients.presets import Declared
 from .model import (
     Create,
@@ -26,14 +26,19 @@ from .model import (
     Refusal,
     Repair,
     Step,
+    Terminate,
     VmId,
     VmStatus,
 )
 from .observe import Seen
 from .words import probe_words
 
+_ACTIONS = {
+    Create: pb.STEP_ACTION_CREATE,
+    Terminate: pb.STEP_ACTION_TERMINATE,
+    Keep: pb.STEP_ACTION_KEEP,
+}
 _REPAIRS = {Method.REBOOT: pb.STEP_ACTION_REBOOT, Method.REBUILD: pb.STEP_ACTION_REBUILD}
-_UNHEALTHY = "UNHEALTHY"
 
 
 def preset_view(name: PresetName, declared: Declared | None, shown: Shown | None) -> pb.PresetView:
@@ -86,30 +91,17 @@ def plan_message(plan: Plan) -> pb.Plan:
 
 def step_message(step: Step) -> pb.PlanStep:
     """One step for people."""
-    if isinstance(step, Create):
-        return pb.PlanStep(
-            action=pb.STEP_ACTION_CREATE,
-            reason=step.reason,
-            evidence=f"{_named(step.intent)}: {step.evidence}",
-            clause=clause_of(step.reason),
-        )
-    if isinstance(step, Repair):
-        return pb.PlanStep(
-            action=_REPAIRS[step.method],
-            vm_id=step.vm.vm_id,
-            reason=_UNHEALTHY,
-            evidence=step.evidence,
-            clause=clause_of(step.method.name),
-        )
-    action = pb.STEP_ACTION_KEEP if isinstance(step, Keep) else pb.STEP_ACTION_TERMINATE
-    clause = clause_of(KEPT if isinstance(step, Keep) else step.reason.name)
-    return pb.PlanStep(
-        action=action,
-        vm_id=step.vm.vm_id,
-        reason=step.reason.name,
+    message = pb.PlanStep(
+        action=_REPAIRS[step.method] if isinstance(step, Repair) else _ACTIONS[type(step)],
+        reason=reason_of(step),
         evidence=step.evidence,
-        clause=clause,
+        clause=clause_for(step),
     )
+    if isinstance(step, Create):
+        message.evidence = f"{_named(step.intent)}: {step.evidence}"
+    else:
+        message.vm_id = step.vm.vm_id
+    return message
 
 
 def refusal(each: Refusal) -> pb.Condition:

@@ -5,9 +5,22 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import orchestrator
-from orchestrator.clauses import _CLAUSES, clause_of
-from orchestrator.model import Method, Reason
+from orchestrator.clauses import _CLAUSES, clause_for, clause_of, reason_of
+from orchestrator.model import (
+    Create,
+    Intent,
+    Keep,
+    Method,
+    Reason,
+    Repair,
+    RequestId,
+    Step,
+    Terminate,
+)
+from tests.support.given import vm
 
 FOLDER = Path(orchestrator.__file__).parent
 ROOT = FOLDER.parent
@@ -69,3 +82,33 @@ def test_every_key_that_a_clause_names_is_documented() -> None:
     documents = [ROOT / "docs/presets.md", ROOT / "docs/configuration.md"]
     text = "\n".join(document.read_text() for document in documents)
     assert {key for key in keys if key not in text} == set()
+
+
+A = vm("a")
+
+
+@pytest.mark.parametrize(
+    ("step", "reason", "clause"),
+    [
+        (
+            Create(Intent(request_id=RequestId("r"), name="a", spec_hash="s"), "MISSING", ""),
+            "MISSING",
+            "count",
+        ),
+        (
+            Terminate(vm=A, reason=Reason.BOOT_TIMEOUT, evidence=""),
+            "BOOT_TIMEOUT",
+            "policy.boot_timeout",
+        ),
+        (
+            Keep(vm=A, reason=Reason.BOOT_TIMEOUT, evidence=""),
+            "BOOT_TIMEOUT",
+            "policy.keep_failed, policy.keep_failed_time",
+        ),
+        (Repair(vm=A, method=Method.REBUILD, evidence=""), "UNHEALTHY", "policy.rebuilds"),
+    ],
+)
+def test_a_step_tells_its_reason_and_the_clause_that_decided(
+    step: Step, reason: str, clause: str
+) -> None:
+    assert (reason_of(step), clause_for(step)) == (reason, clause)
