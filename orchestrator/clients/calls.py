@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import grpc
 
@@ -46,6 +46,7 @@ _STATES = {
 }
 
 Tokens = Callable[[], Mapping[PresetName, int]]
+Message = TypeVar("Message")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
@@ -69,12 +70,12 @@ class Rebuild:
 
 
 @dataclass(frozen=True, slots=True)
-class Mutation:
+class Mutation(Generic[Message]):
     """What is to be done to one VM, and when the lock that it needs may end, by the elapsed
     clock.
     """
 
-    message: pb.VmCreate | pb.VmMutation | Rebuild
+    message: Message
     ends: timedelta
 
 
@@ -186,38 +187,48 @@ class Calls:
         answer = await dial.ask(self.stub.GetVms, request, deadline=CONSOLE_DEADLINE)
         return [_console(*pair) for pair in zip(answer.results, wishes, strict=False)]
 
-    async def create(self, mutations: Sequence[Mutation]) -> Sequence[Vm | ShepherdError]:
+    async def create(
+        self, mutations: Sequence[Mutation[pb.VmCreate]]
+    ) -> Sequence[Vm | ShepherdError]:
         """VMs as they were made."""
-        creates = [each.message for each in mutations if isinstance(each.message, pb.VmCreate)]
+        creates = [each.message for each in mutations]
         request = pb.CreateVmsRequest(provider=self.provider, creates=creates)
         answer = await self._mutate(self.stub.CreateVms, request, mutations, what="create")
         return [_made(result) for result in answer.results]
 
-    async def terminate(self, mutations: Sequence[Mutation]) -> Sequence[bool | ShepherdError]:
+    async def terminate(
+        self, mutations: Sequence[Mutation[pb.VmMutation]]
+    ) -> Sequence[bool | ShepherdError]:
         """Whether each VM was still there."""
-        request = pb.TerminateVmsRequest(provider=self.provider, terminations=_plain(mutations))
+        terminations = [each.message for each in mutations]
+        request = pb.TerminateVmsRequest(provider=self.provider, terminations=terminations)
         answer = await self._mutate(self.stub.TerminateVms, request, mutations, what="termination")
         return [status.from_proto(result.status) or result.existed for result in answer.results]
 
-    async def reboot(self, mutations: Sequence[Mutation]) -> Sequence[Vm | ShepherdError]:
+    async def reboot(
+        self, mutations: Sequence[Mutation[pb.VmMutation]]
+    ) -> Sequence[Vm | ShepherdError]:
         """VMs as they are once their restart was accepted."""
-        request = pb.RebootVmsRequest(provider=self.provider, reboots=_plain(mutations))
+        reboots = [each.message for each in mutations]
+        request = pb.RebootVmsRequest(provider=self.provider, reboots=reboots)
         answer = await self._mutate(self.stub.RebootVms, request, mutations, what="reboot")
         return [_made(result) for result in answer.results]
 
-    async def rebuild(self, mutations: Sequence[Mutation]) -> Sequence[Vm | ShepherdError]:
+    async def rebuild(self, mutations: Sequence[Mutation[Rebuild]]) -> Sequence[Vm | ShepherdError]:
         """VMs as they are once their rebuild was accepted: a call for each spec, side by side."""
         groups: dict[tuple[str, bytes], list[int]] = {}
         for place, each in enumerate(mutations):
-            groups.setdefault(_made_of(each), []).append(place)
+            groups.setdefault(_made_of(each.message), []).append(place)
         calls = (self._rebuild([mutations[at] for at in places]) for places in groups.values())
         found = dict[int, Vm | ShepherdError]()
         for places, answers in zip(groups.values(), await asyncio.gather(*calls), strict=True):
             found |= zip(places, answers, strict=False)
         return [found[place] for place in sorted(found)]
 
-    async def _rebuild(self, mutations: Sequence[Mutation]) -> Sequence[Vm | ShepherdError]:
-        rebuilds = [each.message for each in mutations if isinstance(each.message, Rebuild)]
+    async def _rebuild(
+        self, mutations: Sequence[Mutation[Rebuild]]
+    ) -> Sequence[Vm | ShepherdError]:
+        rebuilds = [each.message for each in mutations]
         request = pb.RebuildVmsRequest(
             provider=self.provider,
             rebuilds=[each.mutation for each in rebuilds],
@@ -235,7 +246,7 @@ class Calls:
         self,
         method: Callable[..., grpc.aio.UnaryUnaryCall[Request, Response]],
         request: Request,
-        mutations: Sequence[Mutation],
+        mutations: Sequence[Mutation[Message]],
         *,
         what: str,
     ) -> Response:
@@ -247,7 +258,7 @@ class Calls:
             message = f"the {what} may have been carried out: {e.message}"
             raise OutcomeUnknown(message, provider=self.provider) from e
 
-    def _left(self, mutations: Iterable[Mutation]) -> timedelta:
+    def _left(self, mutations: Iterable[Mutation[Message]]) -> timedelta:
         """What is left of the shortest authority by now: gathering took time, too."""
         left = min(each.ends for each in mutations) - self.clock.elapsed()
         return max(left, timedelta(0))
@@ -265,21 +276,13 @@ def _stale(error: StaleFencingToken) -> dict[PresetName, StaleFencingToken]:
     }
 
 
-def weight(mutation: Mutation) -> int:
+def weight(create: Mutation[pb.VmCreate]) -> int:
     """Bytes that it adds to a call that it shares with others."""
-    message = mutation.message
-    return 0 if isinstance(message, Rebuild) else message.ByteSize()
+    return create.message.ByteSize()
 
 
-def _plain(mutations: Iterable[Mutation]) -> list[pb.VmMutation]:
-    return [each.message for each in mutations if isinstance(each.message, pb.VmMutation)]
-
-
-def _made_of(mutation: Mutation) -> tuple[str, bytes]:
+def _made_of(rebuild: Rebuild) -> tuple[str, bytes]:
     """What tells apart the rebuilds that cannot share a call."""
-    rebuild = mutation.message
-    if not isinstance(rebuild, Rebuild):
-        return "", b""
     return rebuild.spec_hash, rebuild.spec.SerializeToString(deterministic=True)
 
 

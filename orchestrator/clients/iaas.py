@@ -50,10 +50,10 @@ class _Provider:
     has_events: bool
     listings: Batch[PresetName, Listing] = field(init=False)
     readings: Batch[Wanted, Vm | None] = field(init=False)
-    creates: Batch[Mutation, Vm] = field(init=False)
-    terminations: Batch[Mutation, bool] = field(init=False)
-    reboots: Batch[Mutation, Vm] = field(init=False)
-    rebuilds: Batch[Mutation, Vm] = field(init=False)
+    creates: Batch[Mutation[pb.VmCreate], Vm] = field(init=False)
+    terminations: Batch[Mutation[pb.VmMutation], bool] = field(init=False)
+    reboots: Batch[Mutation[pb.VmMutation], Vm] = field(init=False)
+    rebuilds: Batch[Mutation[Rebuild], Vm] = field(init=False)
     consoles: Batch[ConsoleWish, str] = field(init=False)
 
 
