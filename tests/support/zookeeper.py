@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -45,6 +46,10 @@ _PATIENCE_SECONDS: Final = 60
 _FIRST, _LAST = 30_000, 32_700
 _BEGINNING = _FIRST + os.getpid() * 41 % (_LAST - _FIRST)
 _PORTS = itertools.cycle([*range(_BEGINNING, _LAST), *range(_FIRST, _BEGINNING)])
+
+
+# Linux ends a process that is bound to its parent with the thread that started it: this one stays.
+_STARTER = ThreadPoolExecutor(1)
 
 
 def missing() -> str | None:
@@ -219,8 +224,11 @@ class _Node:
         """Run it, unless it does."""
         if self._process and self._process.poll() is None:
             return
+        self._process = _STARTER.submit(self._run).result()
+
+    def _run(self) -> subprocess.Popen[bytes]:
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 self._command,
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
