@@ -1,0 +1,48 @@
+"""A short run of bench/locks.py on each store: faults are survived, and locks stay locks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench import locks_stages
+from bench.locks_churn import Report, churn
+from bench.locks_stages import Opening
+from tests.e2e import linux
+
+pytestmark = pytest.mark.e2e
+
+SEED = "a short run"
+
+
+async def short_run(opening: Opening, *, seconds: float) -> Report:
+    """Faults follow each other as fast as they are survived, or nearly so."""
+    with opening() as stage:
+        report = await churn(replace(stage, beat=1.5), seconds=seconds, seed=SEED)
+    print(report)  # noqa: T201  pytest shows it when the test fails
+    assert report.findings.all == ()
+    assert report.faults
+    assert report.grants > 20
+    # Those that dawdle are told so, or the check would prove nothing.
+    assert report.late_writes["SESSION_LOST"] + report.late_writes["STALE_FENCING_TOKEN"] > 0
+    assert "INTERNAL" not in report.errors
+    return report
+
+
+async def test_locks_of_memory_stay_locks_when_the_process_is_held_up() -> None:
+    await short_run(locks_stages.memory, seconds=6)
+
+
+async def test_locks_of_sqlite_survive_kills_and_files_that_may_not_grow() -> None:
+    report = await short_run(locks_stages.sqlite, seconds=15)
+    assert report.faults["service killed"]
+    assert report.faults["files may not grow"]
+
+
+async def test_locks_of_sqlite_survive_a_full_disk() -> None:
+    if not linux.with_own_mounts():
+        # The test above stands in for this one: files that may not grow.
+        return
+    report = await short_run(locks_stages.sqlite_on_a_small_disk, seconds=8)
+    assert report.faults["disk full"]
