@@ -70,6 +70,8 @@ class Known:
     tokens: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
     versions: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     newest: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    holders: dict[str, str] = field(default_factory=dict)
+    """By name; it may have changed hands since."""
     values: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -145,16 +147,17 @@ class Client:
 
     async def _rest(self) -> None:
         await asyncio.sleep(self._chance.uniform(0, self._what.pace_seconds))
-        if self._what.span is SHORT and self._chance.random() < 0.01:
+        if self._what.span is SHORT and self._is(0.02):
             await asyncio.sleep(self._chance.uniform(0.5, 1.5) * SHORT.ttl.total_seconds())
 
     async def _something(self, session: str) -> object:
         names = self._some_names()
         refreshes = 2 if self._what.span is LONG else 20
         acts: list[tuple[Callable[[], Awaitable[object]], int]] = [
-            (lambda: self._try_lock(session, names), 30),
+            (lambda: self._try_lock(session, names), 26),
             (lambda: self._put(session, names), 34),
-            (lambda: self._unlock(session, names[0]), 12),
+            (lambda: self._unlock(session, names[0]), 6),
+            (lambda: self._unlock(session, self._held_by(session) or names[0]), 14),
             (lambda: self._get(names), 16),
             (lambda: self._look(names), 4),
             (lambda: self._refresh(session), refreshes),
@@ -202,6 +205,7 @@ class Client:
             if isinstance(answer, Acquired):
                 self._known.tokens[session, name].append(answer.fencing_token)
                 self._known.newest[name] = max(self._known.newest[name], answer.fencing_token)
+                self._known.holders[name] = session
         return self._noticed(session, answers)
 
     def _floor(self, name: str) -> int:
@@ -237,7 +241,14 @@ class Client:
 
     async def _unlock(self, session: str, name: str) -> object:
         tokens = self._known.tokens[session, name] or [self._known.newest[name]]
-        return await (await self._asking()).unlock(session, name, tokens[-1])
+        answer = await (await self._asking()).unlock(session, name, tokens[-1])
+        if answer == [True]:
+            self._known.holders.pop(name, None)
+        return answer
+
+    def _held_by(self, session: str) -> str | None:
+        held = [name for name, holder in self._known.holders.items() if holder == session]
+        return self._chance.choice(held) if held else None
 
     async def _refresh(self, session: str) -> object:
         return self._noticed(session, [await (await self._asking()).refresh(session)])

@@ -6,13 +6,14 @@ Leaves out only what cannot be to blame: reads without which the rest is inexpli
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from runtime_service.domain import Acquired, Written
 
-from .calls import LOST, Call, Expire, TryLock, in_order
+from .calls import LOST, Call, Expire, Refresh, TryLock, in_order
 from .check import Violation, violation
+from .model import Name
 
 _CHANGES = 12
 """So many calls that changed something are told before the one that nothing explains."""
@@ -40,18 +41,28 @@ def told(name: str, calls: Sequence[Call], found: Violation, *, seed: int) -> st
     """The story, in lines."""
     few, last = shortest(calls, found)
     shown = _shown(few, last)
-    beginning = few[0].sent
+    since = few[0].sent
     verdict = "no order explains" if last.is_proven else "the search gave up at (may be all right)"
     return "\n".join(
         [
             f"{name}, seed {seed}: {verdict} what {last.call.client} was told at the end",
             f"  ({len(few) - len(shown)} calls before these agree; milliseconds, sent to answered)",
-            *(f"  {_line(call, beginning)}" for call in shown),
+            *(f"  {_line(call, since)}" for call in shown),
             "  before it, the name can only have been:",
-            *(f"    {each}" for each in last.possible[:_STATES]),
+            *(f"    {_state(each, shown)}" for each in last.possible[:_STATES]),
             *([f"    … or {rest} more"] if (rest := len(last.possible) - _STATES) > 0 else []),
+            *_times_to_come(calls, last, since),
         ]
     )
+
+
+def _times_to_come(calls: Sequence[Call], last: Violation, since: int) -> Iterator[str]:
+    """When the holder may expire, if that is after all this."""
+    holders = {each.holder for each in last.possible}
+    for call in calls:
+        if isinstance(call.ask, Expire) and call.ask.session in holders:
+            what = "its locks may be free" if call.ask.frees else "it may expire"
+            yield f"  {call.ask.session}: {what} from {(call.sent - since) / 1e6:.3f} on"
 
 
 def _until(calls: Sequence[Call], found: Violation) -> list[Call]:
@@ -71,7 +82,8 @@ def _opened(call: Call) -> Call:
 def _may_go(call: Call, found: Violation) -> bool:
     """Whether nothing else can be explained by this call having happened."""
     is_partial = isinstance(call.ask, TryLock) and not call.ask.is_alone and call.answer == LOST
-    changes = isinstance(call.answer, Acquired | Written) or call.answer is True or call.is_open
+    ends = call.answer is True and not isinstance(call.ask, Refresh)
+    changes = isinstance(call.answer, Acquired | Written) or ends or call.is_open
     return not changes and not is_partial and call is not found.call
 
 
@@ -96,3 +108,9 @@ def _line(call: Call, beginning: int) -> str:
     answer = "?" if call.answer is None else str(call.answer)
     return f"{sent} … {answered:>10}  {call.client:>5}  {call.ask} → {answer}"
 
+
+
+def _state(name: Name, shown: Sequence[Call]) -> str:
+    ended = sorted(name.ended & {call.session for call in shown})
+    said = ", ".join(ended) or "none of these"
+    return f"token {name.token}, holder {name.holder}, {name.state}; ended sessions: {said}"

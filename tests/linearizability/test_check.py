@@ -386,4 +386,4 @@ def test_a_counter_example_is_told_with_times_states_and_no_more_than_is_needed(
     assert "preset/a, seed 7: no order explains what x was told at the end" in story
     assert len(story.splitlines()) < 10
     assert "value='lost') → Written(version=1)" in story
-    assert "state=Seen(value='one', version=1, token=1)" in story
+    assert "token 1, holder x, Seen(value='one', version=1, token=1)" in story
