@@ -162,13 +162,12 @@ class Server:
         arguments = [f"--{name}={value}" for name, value in settings.items()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._program("postgres"), "-D", self._data, *arguments],
+                [*_as_system_user(), self._program("postgres"), "-D", self._data, *arguments],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 cwd=self.folder,
                 start_new_session=True,
-                **_as_system_user(),
             )
         self._until(self.is_ready, "it takes connections")
 
@@ -285,14 +284,13 @@ class Server:
         self, program: str, *arguments: str | Path, said: str = ""
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [self._program(program), *arguments],
+            [*_as_system_user(), self._program(program), *arguments],
             input=said,
             capture_output=True,
             text=True,
             check=False,
             cwd=self.folder,
             timeout=_PATIENCE,
-            **_as_system_user(),
         )
 
     def _run(
@@ -323,9 +321,13 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _as_system_user() -> dict[str, Any]:
-    user = _system_user()
-    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
+def _as_system_user() -> list[str]:
+    """What to put before a command.  Popen's own `user` makes it fork, which gRPC, where it runs in
+    this process, does not bear.
+    """
+    if (user := _system_user()) is None:
+        return []
+    return ["setpriv", f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups"]
 
 
 # Fixtures
