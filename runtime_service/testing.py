@@ -213,6 +213,13 @@ class SessionContract:
         await lab.advance(lab.ttl * 1.1)
         assert not (await lab.store.list_sessions(after=0, limit=10)).items
 
+    async def test_labels_come_back_as_they_were_told(self, lab: Lab) -> None:
+        session = await lab.session()
+        labels = {"\0 and \\u0000": 'a "quoted"\n\0\x7f\u2028\U0010ffff', "": ""}
+        assert (await lab.store.refresh_session(session, labels)).labels == labels
+        page = await lab.store.list_sessions(after=0, limit=10)
+        assert [each.labels for each in page.items] == [labels]
+
 
 class LockContract:
     """One holder a name, and tokens that only grow."""
@@ -428,6 +435,11 @@ class StateContract:
         everything = await lab.store.list_states(prefix="", after="", limit=10)
         assert [state.name for state in everything.items] == sorted(names)
 
+    async def test_a_prefix_that_no_name_can_have_finds_nothing(self, lab: Lab) -> None:
+        await lab.written({"a": b""})
+        page = await lab.store.list_states(prefix="\0", after="", limit=10)
+        assert (page.items, page.more) == ((), False)
+
     async def test_a_page_of_large_states_is_a_short_one(self, lab: Lab) -> None:
         values = {f"s{i}": bytes(MIB) for i in range(4)}
         await lab.written(values)
@@ -474,6 +486,34 @@ class JournalContract:
             told,
             replace(told, event_id="f", fencing_token=None),
         ]
+
+    async def test_whatever_text_an_event_holds_it_is_kept_and_found(self, lab: Lab) -> None:
+        text = 'a "quoted" \\ \\u0000 \0\n\x7f\u2028\U0010ffff'
+        odd = Event(
+            event_id="odd",
+            time=_LONG_AGO,
+            preset=text,
+            vm_id=text,
+            kind=text,
+            reason=text,
+            message=text,
+            actor=text,
+            evidence={text: text},
+        )
+        likeness = replace(odd, event_id="like", preset=text.replace("\0", "\\u0000"))
+        await lab.store.append_events([odd, likeness])
+        wanted = EventFilter(preset=text, vm_id=text)
+        page = await lab.store.read_events(EventQuery(filter=wanted))
+        assert [stored.event for stored in page.events] == [odd]
+
+    async def test_an_event_may_name_whatever_is_as_long_as_an_event(self, lab: Lab) -> None:
+        # Nothing that a store could compress.
+        long = "".join(chr(0x4E00 + i * i * 7919 % 20_000) for i in range(5_000))
+        told = replace(happened(1), preset=long, vm_id=long[::-1])
+        await lab.store.append_events([told, replace(told, event_id="f", preset=long[:-1])])
+        wanted = EventFilter(preset=long, vm_id=long[::-1])
+        page = await lab.store.read_events(EventQuery(filter=wanted))
+        assert [stored.event for stored in page.events] == [told]
 
     async def test_an_event_is_stored_once_however_often_it_is_sent(self, lab: Lab) -> None:
         [one] = await lab.store.append_events([happened(1)])

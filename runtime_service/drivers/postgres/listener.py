@@ -2,7 +2,7 @@
 
 Whoever waits for events is woken through the bell.  What was told while nobody listened is made up
 for: after connecting, and every few seconds, the journal itself is asked how far it reaches.  The
-log tells of the beginning and the end of a failure here, once each.
+log tells of the beginning of a failure, of another cause, and of its end here, once each.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Listener:
         self._database = database
         self._bell = bell
         self._clock = clock
-        self._is_well = True
+        self._why = ""
 
     async def listen(self) -> None:
         """Listen until it is cancelled, whatever happens to the database."""
@@ -63,18 +63,18 @@ class Listener:
         async with asyncio.timeout(_PATIENCE.total_seconds()):
             newest = await connection.fetchval(within(self._database.schema, _HOW_FAR))
         self._bell.correct(int(newest))
-        if not self._is_well:
-            self._is_well = True
+        if self._why:
+            self._why = ""
             _log.info("database is back", database=self._database.where)
 
     def _rung(self, _connection: object, _pid: int, _channel: str, newest: Any) -> None:
         self._bell.ring(int(newest))
 
     def _tell(self, error: BaseException) -> None:
-        if self._is_well:
-            self._is_well = False
-            why = failures.understood(error, self._database.where) or error
-            _log.warning("database is away", why=str(why))
+        why = str(failures.understood(error, self._database.where) or error)
+        if why != self._why:
+            self._why = why
+            _log.warning("database is away", why=why)
 
 
 async def _within(happened: asyncio.Event, time: timedelta) -> None:
