@@ -19,6 +19,7 @@ from vmshepherd_kit.errors import ResumeTokenTooOld, ShepherdError, Unsupported
 
 from .clients.iaas import Iaas
 from .clients.runtime import Runtime
+from .looks import Looks
 from .model import PresetName
 from .schedule import Schedule
 
@@ -55,7 +56,7 @@ async def on_vms(iaas: Iaas, schedule: Schedule, *, clock: Clock) -> None:
             await clock.sleep(pause)
 
 
-async def on_wishes(runtime: Runtime, schedule: Schedule, *, clock: Clock) -> None:
+async def on_wishes(runtime: Runtime, schedule: Schedule, looks: Looks, *, clock: Clock) -> None:
     """Wake presets for which somebody asked something, at whatever replica."""
     request = runtime_pb.WatchEventsRequest()
     request.filter.kinds.extend(WISHES)
@@ -65,6 +66,8 @@ async def on_wishes(runtime: Runtime, schedule: Schedule, *, clock: Clock) -> No
                 async for chunk in stream:
                     request.after_sequence = chunk.sequence
                     _wake(schedule, {PresetName(event.preset) for event in chunk.events})
+                    for event in chunk.events:
+                        looks.hear(event)
         except ResumeTokenTooOld:
             request.ClearField("after_sequence")
         except ShepherdError as e:

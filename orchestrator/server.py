@@ -41,6 +41,7 @@ from .fitness import Fitness
 from .hands import Hands
 from .info import VERSION, Informant
 from .journal import Journal
+from .looks import Looks
 from .overview import Overviews
 from .removals import Removals
 from .replicas import Replicas
@@ -207,6 +208,14 @@ def _assembled(
         journal=journal,
         informant=informant,
         fitness=Fitness(services, clock=clock),
+        looks=Looks(
+            schedule=schedule,
+            replicas=replicas,
+            authority=authority,
+            runtime=runtime,
+            journal=journal,
+            chance=chance,
+        ),
         clock=clock,
     )
 
@@ -221,7 +230,7 @@ def _background(parts: Parts) -> AbstractAsyncContextManager[None]:
         parts.fitness.watch,
         partial(cycles.removals.watch, schedule),
         partial(alarms.on_vms, cycles.hands.iaas, schedule, clock=clock),
-        partial(alarms.on_wishes, parts.runtime, schedule, clock=clock),
+        partial(alarms.on_wishes, parts.runtime, schedule, parts.looks, clock=clock),
         clock=clock,
     )
 

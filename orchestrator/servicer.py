@@ -6,7 +6,7 @@ What people wish is written down (`desk`) and carried out by the cycle of whoeve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +23,12 @@ from vmshepherd_kit.errors import NotFound, Refused, ShepherdError
 from vmshepherd_kit.stamps import to_duration, to_timestamp
 
 from . import asked, views
-from .board import Phase
 from .clients.runtime import Runtime
 from .cycle import Cycles
 from .fitness import Fitness
 from .info import Informant
 from .journal import Journal
+from .looks import Looks
 from .model import Create, PresetName
 from .narrate import Telling
 from .overview import Overviews
@@ -48,6 +48,7 @@ class Parts:
     journal: Journal
     informant: Informant
     fitness: Fitness
+    looks: Looks
     clock: Clock
 
 
@@ -99,14 +100,19 @@ class OrchestratorServicer(OrchestratorServiceServicer):
             await self._.cycles.removals.stored()
         kept = {*self._.cycles.presets.names(), *self._.cycles.removals.names()}
         known = [name for name in names if name in kept and name not in errors]
-        if request.wait:
-            await asyncio.gather(*(self._.schedule.next_cycle(name) for name in known))
-        else:
-            self._.schedule.wake(known)
-        await self._tell_others(known, are_all=not request.presets)
+        are_all = not request.presets
+        if not request.wait:
+            await self._.looks.begin(known, are_all=are_all)
+            return pb.ReconcilePresetResponse(
+                results=[self._reconciled(name, errors.get(name)) for name in names]
+            )
+        for name in await self._.looks.finish(known, are_all=are_all):
+            errors[name] = self._elsewhere(name)
+        seen = await asyncio.gather(*map(self._view, names))
         return pb.ReconcilePresetResponse(
             results=[
-                self._reconciled(name, errors.get(name), is_waiting=request.wait) for name in names
+                self._reconciled(name, errors.get(name), view)
+                for name, view in zip(names, seen, strict=True)
             ]
         )
 
@@ -285,7 +291,7 @@ class OrchestratorServicer(OrchestratorServiceServicer):
 
     async def _approved(
         self, names: Sequence[PresetName], actor: str
-    ) -> Mapping[PresetName, ShepherdError]:
+    ) -> dict[PresetName, ShepherdError]:
         """Approve the declared counts; the errors of those that could not be."""
         found = await asyncio.gather(*(self._approve(name, actor) for name in names))
         return {name: error for name, error in zip(names, found, strict=True) if error}
@@ -310,34 +316,29 @@ class OrchestratorServicer(OrchestratorServiceServicer):
         await self._.cycles.desk.change(preset, change)
         await self._told(preset, "COUNT_APPROVED", f"{what} is approved", actor)
 
-    async def _tell_others(self, names: Sequence[PresetName], *, are_all: bool) -> None:
-        """Have presets that other replicas hold looked at by these: one event does for all."""
-        elsewhere = [name for name in names if self._is_elsewhere(name)]
-        if not elsewhere:
-            return
-        telling = Telling(kind="RECONCILE_ASKED", message="asked to be looked at now")
-        for name in [PresetName("")] if are_all else elsewhere:
-            await self._.journal.tell(name, [telling])
+    async def _view(self, name: PresetName) -> view_pb2.PresetView | None:
+        """A preset as it is shown; None when it is over by now."""
+        try:
+            return (await self._.overviews.get(name)).preset
+        except NotFound:
+            return None
 
-    def _is_elsewhere(self, name: PresetName) -> bool:
-        shown = self._.cycles.board.get(name)
-        return shown is not None and shown.phase is Phase.ELSEWHERE
+    def _elsewhere(self, name: PresetName) -> Refused:
+        holder = self._.cycles.replicas.home(name) or "nobody yet"
+        return Refused(f"preset {name} is held by {holder}, which was told", reason="ELSEWHERE")
 
     def _reconciled(
-        self, name: PresetName, error: ShepherdError | None, *, is_waiting: bool
+        self,
+        name: PresetName,
+        error: ShepherdError | None,
+        view: view_pb2.PresetView | None = None,
     ) -> pb.ReconcileResult:
-        declared, shown = self._.cycles.presets.get(name), self._.cycles.board.get(name)
+        declared = self._.cycles.presets.get(name)
         if declared is None and name not in self._.cycles.removals.names():
             error = self._.overviews.unknown(name)
-        elif is_waiting and error is None and self._is_elsewhere(name):
-            holder = shown.holder if shown else ""
-            error = Refused(
-                f"preset {name} is held by {holder}, which was told", reason="ELSEWHERE"
-            )
-        result = pb.ReconcileResult(preset=name, status=status.to_proto(error))
-        if is_waiting and error is None:
-            result.view.CopyFrom(views.preset_view(name, declared, shown))
-        return result
+        return pb.ReconcileResult(
+            preset=name, status=status.to_proto(error), view=None if error else view
+        )
 
     async def _find(self, vm_id: str) -> view_pb2.VmView | None:
         found = (vm for each in await self._.overviews.all() for vm in each.vms)

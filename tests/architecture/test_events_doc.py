@@ -22,8 +22,9 @@ def words(name: str) -> Iterator[tuple[ast.AST, str]]:
 
 
 def kinds() -> set[str]:
-    """In `narrate` every such word is a kind; elsewhere those that are given as one."""
-    found = {word for _, word in words("narrate.py") if KIND.fullmatch(word)}
+    """In these two every such word is a kind; elsewhere those that are given as one."""
+    told = (word for name in ("narrate.py", "looks.py") for _, word in words(name))
+    found = {word for word in told if KIND.fullmatch(word)}
     for name in ("cycle.py", "servicer.py"):
         for node, word in words(name):
             is_named = isinstance(node, ast.keyword) and node.arg == "kind"

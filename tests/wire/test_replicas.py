@@ -115,6 +115,49 @@ async def test_a_look_that_is_asked_of_one_replica_is_taken_by_the_other(
     await asyncio.wait_for(woken.wait(), 20)
 
 
+async def test_whoever_waits_at_one_replica_is_answered_when_the_other_has_looked(
+    here: Place,
+) -> None:
+    first, second = await two(here)
+    here.declare(count=3)
+    await first.becomes("web", lambda seen: seen.count == 3)
+    await first.settled()
+    seen = await second.look("web")
+    assert seen["web"].owner == owner(first)
+    # The cycle began after it was asked for, at the holder.
+    asked, done = [
+        next(e for e in await here.events() if e.kind == kind)
+        for kind in ("RECONCILE_ASKED", "RECONCILE_DONE")
+    ]
+    assert (asked.actor, done.actor) == (owner(second), owner(first))
+    assert asked.evidence["ask"] == done.evidence["ask"]
+    last = (await first.preset()).last_cycle_time.ToDatetime()
+    assert last >= asked.time.ToDatetime()
+
+
+async def test_all_presets_can_be_waited_for_at_any_replica(here: Place) -> None:
+    for name in ("a", "b", "c", "d"):
+        here.declare(name, count=1)
+    first, second = await two(here)
+    answer = await second.ask("ReconcilePreset", deadline=30, wait=True)
+    assert [result.preset for result in answer.results] == ["a", "b", "c", "d", "web"]
+    assert all(result.status.code == 0 for result in answer.results), answer
+    assert {result.view.owner for result in answer.results} == {owner(first), owner(second)}
+    # One word a replica does for all of its presets.
+    done = [event.actor for event in await here.events() if event.kind == "RECONCILE_DONE"]
+    assert done == [owner(first)]
+
+
+async def test_a_holder_that_does_not_answer_is_named(here: Place) -> None:
+    first, second = await two(here)
+    first.gates["runtime"].hold("AppendEvents")
+    answer = await second.ask("ReconcilePreset", deadline=3, presets=["web"], wait=True)
+    [result] = answer.results
+    assert f"held by {owner(first)}" in result.status.message
+    assert not result.HasField("view")
+    first.gates["runtime"].let_in("AppendEvents")
+
+
 async def test_a_plan_of_another_replica_is_made_of_what_the_holder_remembers(here: Place) -> None:
     first, second = await two(here)
     here.declare(count=20)
@@ -174,7 +217,7 @@ async def test_what_a_former_holder_sends_too_late_is_refused(here: Place) -> No
     first, second = await two(here)
     calls = here.clouds["sim"].calls
     first.gates["iaas"].hold("CreateVms")
-    first.gates["runtime"].hold("RefreshSession")
+    first.gates["runtime"].hold("RefreshSession", "OpenSession")
     here.declare(count=4)
 
     async def is_waiting() -> bool:
