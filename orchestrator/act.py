@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import TypeVar
 
-from .hands import Hands as Hands
-from .hands import Order as Order
+from .hands import Hands, Order
 from .model import Create, Fate, Memory, Outcome
 from .narrate import announce
 from .recall import doubted, repairing, sent
 from .witness import Touched, known_of
 
 Store = Callable[[Memory], Awaitable[None]]
+Result = TypeVar("Result")
 
 
 async def act(order: Order, hands: Hands, store: Store) -> tuple[Memory, list[Outcome]]:
@@ -31,15 +32,9 @@ async def act(order: Order, hands: Hands, store: Store) -> tuple[Memory, list[Ou
         _all(hands.repair(step, order) for step in plan.repairs),
         return_exceptions=True,
     )
-    if isinstance(made, BaseException):
-        raise made
-    if isinstance(ended, BaseException):
-        raise ended
-    if isinstance(repaired, BaseException):
-        raise repaired
-    memory, outcomes = made
+    memory, outcomes = _known(made)
     kept = [Outcome(step=step, fate=Fate.DONE, vm_id=step.vm.vm_id) for step in plan.keeps]
-    return memory, [*outcomes, *ended, *repaired, *kept]
+    return memory, [*outcomes, *_known(ended), *_known(repaired), *kept]
 
 
 async def _announce(order: Order, hands: Hands, store: Store) -> Memory:
@@ -79,12 +74,14 @@ async def _create_all(
 
 async def _all(tries: Iterable[Coroutine[None, None, Outcome]]) -> list[Outcome]:
     """Every outcome; what ends authority is raised, once nothing is under way any more."""
-    outcomes = list[Outcome]()
-    for each in await asyncio.gather(*tries, return_exceptions=True):
-        if isinstance(each, BaseException):
-            raise each
-        outcomes.append(each)
-    return outcomes
+    return [_known(each) for each in await asyncio.gather(*tries, return_exceptions=True)]
+
+
+def _known(result: Result | BaseException) -> Result:
+    """The result; what came instead of it is raised."""
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def _slow_start(creates: Sequence[Create]) -> Iterator[Sequence[Create]]:

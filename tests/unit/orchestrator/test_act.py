@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.act import Hands, Order, act
+from orchestrator.act import act
 from orchestrator.archive import Archive
 from orchestrator.authority import Authority
 from orchestrator.clients.presets import Declared
+from orchestrator.hands import Hands, Order
 from orchestrator.model import (
     Cloud,
     Create,
