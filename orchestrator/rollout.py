@@ -81,7 +81,7 @@ def notes(group: Group) -> tuple[Refusal, ...]:
 
 def awaited(group: Group) -> list[Judged]:
     """VMs that must prove themselves before the next batch begins, if one is to begin."""
-    return _unproved(group) if any(_candidates(group)) else []
+    return _unsteady(group) if any(_candidates(group)) else []
 
 
 def _of_outdated(group: Group) -> tuple[Refusal, ...]:
@@ -125,16 +125,10 @@ def held_up(group: Group) -> list[tuple[Process, str]]:
 
 
 def unproved(alive: Sequence[Judged]) -> list[Judged]:
-    """VMs of the declared spec that never proved themselves or fail again; those that people
-    stopped aside.
+    """VMs of the declared spec that cannot stand in for a leaving one: they never proved themselves
+    or fail again.
     """
-    return [
-        each
-        for each in alive
-        if not each.is_outdated
-        and each.status is not VmStatus.STOPPED
-        and not (each.memory.was_proved and each.is_ready)
-    ]
+    return [each for each in _current(alive) if not (each.memory.was_proved and each.is_ready)]
 
 
 _LIVING = {
@@ -179,7 +173,7 @@ def _number(group: Group, *, is_canary: bool) -> int:
         return 0  # no telling which of them are a surge, and which the surplus that shall stay
     if surging > 0:
         return min(surging, size)
-    if surging < 0 or group.leaving or group.coming or _unproved(group):
+    if surging < 0 or group.leaving or group.coming or _unsteady(group):
         return 0
     if is_canary:
         return min(size, _canaries_missing(group))
@@ -191,16 +185,21 @@ def _canaries_missing(group: Group) -> int:
     return group.seen.spec.policy.canary - proved
 
 
-def _unproved(group: Group) -> list[Judged]:
-    """VMs of the declared spec for which the next batch waits; those that people stopped aside."""
-    policy, now = group.seen.spec.policy, group.seen.now
-    current = (each for each in group.alive if not each.is_outdated)
+def _unsteady(group: Group) -> list[Judged]:
+    """VMs of the declared spec for which the next batch waits: not ready for long enough, be they
+    proved or not.
+    """
+    steady, now = _proof(group.seen.spec.policy), group.seen.now
     return [
         each
-        for each in current
-        if each.status is not VmStatus.STOPPED
-        and not (each.memory.ready_since and now - each.memory.ready_since >= _proof(policy))
+        for each in _current(group.alive)
+        if not (each.memory.ready_since and now - each.memory.ready_since >= steady)
     ]
+
+
+def _current(alive: Sequence[Judged]) -> list[Judged]:
+    """VMs of the declared spec; those that people stopped aside."""
+    return [each for each in alive if not each.is_outdated and each.status is not VmStatus.STOPPED]
 
 
 def _proof(policy: Policy) -> timedelta:
