@@ -20,7 +20,6 @@ from .model import (
     Process,
     Reason,
     Refusal,
-    Replace,
     Terminate,
     VmState,
     VmStatus,
@@ -32,8 +31,9 @@ from .patience import (
     untouched,
     was_asked_lately,
 )
-from .ranking import leaving_order, spread, untried_first
+from .ranking import leaving_order, untried_first
 from .stock import Stock, has_run_out, process_of, replaceable
+from .surplus import trim
 from .words import moment, names
 
 # Statuses for which somebody might expect a VM to go.
@@ -144,7 +144,7 @@ def _over(stock: Stock) -> tuple[list[Terminate], tuple[Refusal, ...]]:
         notes = (*notes, *refusals, *_unsure(fit, stock))
     surplus = over - len(stock.leaving)
     if surplus > 0:
-        extra, refusals = _surplus(stock, surplus)
+        extra, refusals = trim(stock, surplus)
         steps += extra
         notes = (*notes, *refusals)
     return steps, notes
@@ -176,58 +176,6 @@ def _serves_too_few(stock: Stock) -> bool:
     ready = sum(1 for each in stock.alive if each.is_ready)
     is_good = stock.is_turning_over and all(each.is_ready for each in stock.leaving)
     return is_good and ready - 1 < stock.count - stock.seen.spec.policy.max_unavailable
-
-
-def _surplus(stock: Stock, number: int) -> tuple[list[Terminate], tuple[Refusal, ...]]:
-    if stock.is_paused(Process.SCALE_IN):
-        return [], (stock.paused(Process.SCALE_IN, f"VMs too many: {number}"),)
-    policy = stock.seen.spec.policy
-    if stock.memory.breaker_since is not None and number <= policy.max_surge:
-        message = f"{number} surplus VMs may be replacements: they stay until the breaker closes"
-        return [], (Refusal("SURPLUS_STAYS", message),)
-    if _is_rollout_paused(stock) and number <= policy.max_surge:
-        message = f"{number} surplus VMs may be of the rollout: they stay while it is paused"
-        return [], (Refusal("SURPLUS_STAYS", message),)
-    is_outdated_first = policy.replace is not Replace.NEVER
-    order = leaving_order(
-        stock.sound,
-        oldest_first=policy.oldest_leaves_first,
-        is_outdated_first=is_outdated_first,
-    )
-    if stock.seen.spec.zones:
-        order = spread(order, stock.sound, is_outdated_first=is_outdated_first)
-    fit = [each for each in order if may_retry(each, stock)]
-    chosen = _dispensable(untried_first(fit), number, stock)
-    evidence = f"VMs alive: {len(stock.alive)}, declared: {stock.count}"
-    steps = [Terminate(vm=each.vm, reason=Reason.SURPLUS, evidence=evidence) for each in chosen]
-    if len(chosen) < min(number, len(fit)):
-        message = f"{number - len(chosen)} surplus VMs stay until those that shall stay serve"
-        return steps, (Refusal("WAITING_FOR_REPLACEMENT", message),)
-    if len(order) < number:
-        left = number - len(order)
-        message = f"{left} surplus VMs are stopped, protected or unknown: left alone"
-        return steps, (Refusal("PARKED", message),)
-    return steps, ()
-
-
-def _is_rollout_paused(stock: Stock) -> bool:
-    rollout = stock.memory.rollout
-    return rollout is not None and rollout.goes_on and stock.is_paused(Process.ROLLOUT)
-
-
-def _dispensable(order: Iterable[Judged], number: int, stock: Stock) -> list[Judged]:
-    """The first so many; of those that serve no more than the rest can do without."""
-    ready = sum(1 for each in stock.sound if each.is_ready)
-    spare = max(0, ready - (stock.count - stock.seen.spec.policy.max_unavailable))
-    chosen = list[Judged]()
-    for each in order:
-        if len(chosen) == number:
-            break
-        if each.is_ready and not spare:
-            continue
-        spare -= each.is_ready
-        chosen.append(each)
-    return chosen
 
 
 def _repeated(stock: Stock) -> list[Terminate]:
