@@ -5,22 +5,33 @@ The rules stand in the order in which they apply, each in its own file: judge ev
 `drift`), withhold health when too much fails (`breaker`) or nothing healthier comes after it
 (`suspension`), guard the count (`guard`), count who lives and who leaves (`stock`: `leaving`,
 `rollout`), repair in place (`repair`), make what is missing (`make`: `placement`, `backoff`),
-remove what is dead, replaced or too much (`remove`: `ranking`, `keeping`, `budget`). A preset that
-is declared no more has an end of its own (`tombstone`). Whatever is refused or postponed says why,
-and `clauses` says which words of the preset decided. Replacements come first and must be ready
-before what they replace is destroyed, so a blind prober or a bad image costs one VM too many,
-never one too few.
+remove what is dead, replaced or too much (`remove`: `ranking`, `surplus`, `keeping`, `budget`). A
+preset that is declared no more has an end of its own (`tombstone`). Whatever is refused or
+postponed says why, and `clauses` says which words of the preset decided. Replacements come first
+and must be ready before what they replace is destroyed, so a blind prober or a bad image costs one
+VM too many, never one too few.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from . import breaker, budget, guard, health, intents, placement, rollout, skew, suspension
 from .backoff import boot_failures, counted, early_failure, settle
 from .make import make
-from .model import Judged, Memory, Observation, Plan, Refusal, Removal, VmId, VmMemory, VmStatus
+from .model import (
+    Judged,
+    Memory,
+    Observation,
+    Plan,
+    Refusal,
+    Removal,
+    Terminate,
+    VmId,
+    VmMemory,
+    VmStatus,
+)
 from .remove import remove, wished
 from .repair import repair
 from .stock import Stock, count_alive, group, take_stock
@@ -99,29 +110,29 @@ def _end(seen: Observation, found: _Judgement, removal: Removal) -> Plan:
     """The plan for a preset that is declared no more."""
     stock = take_stock(found.judged, found.memory, seen, count=0)
     ends, notes = wind_down(stock, removal)
-    asked = wished(stock)
-    steps = {step.vm.vm_id: step for step in (*ends, *asked)}
-    return Plan(
-        steps=tuple(steps.values()),
-        refusals=(*found.notes, *notes),
-        judged=found.judged,
-        memory=replace(found.memory, intents=stock.open_intents),
-        is_settled=not steps,
-    )
+    steps = {step.vm.vm_id: step for step in (*ends, *wished(stock))}
+    return _without_creates(stock, found, steps.values(), notes)
 
 
 def _stay(seen: Observation, found: _Judgement) -> Plan:
     """The plan for a preset whose VMs run elsewhere than is declared: only what people ask for."""
     stock = take_stock(found.judged, found.memory, seen, count=seen.spec.count)
-    steps = tuple(wished(stock))
     message = (
         f"it is declared for provider {seen.moves_to!r} now, and its VMs run at the former one: "
         "nothing is made or destroyed. Put the former one back, or use another name for the "
         "preset, or have them terminated: vmshepherd vm terminate VM"
     )
+    return _without_creates(stock, found, wished(stock), [Refusal("PROVIDER_CHANGED", message)])
+
+
+def _without_creates(
+    stock: Stock, found: _Judgement, ends: Iterable[Terminate], notes: Iterable[Refusal]
+) -> Plan:
+    """The plan for a preset of which VMs only go."""
+    steps = tuple(ends)
     return Plan(
         steps=steps,
-        refusals=(*found.notes, Refusal("PROVIDER_CHANGED", message)),
+        refusals=(*found.notes, *notes),
         judged=found.judged,
         memory=replace(found.memory, intents=stock.open_intents),
         is_settled=not steps,
