@@ -52,6 +52,7 @@ def figures(reports: Sequence[Report]) -> dict[str, Any]:
         "token_regressions": sum(len(report.findings.token_regressions) for report in reports),
         "stale_writes": sum(len(report.findings.stale_writes) for report in reports),
         "state_regressions": sum(len(report.findings.state_regressions) for report in reports),
+        "incidents": sum(len(report.incidents) for report in reports),
         "grants_per_second": round(grants / seconds, 1),
         "longest_pause_seconds": round(max(report.longest_pause for report in reports), 2),
         "faults": sum((report.faults for report in reports), Counter[str]()),
@@ -62,7 +63,11 @@ def figures(reports: Sequence[Report]) -> dict[str, Any]:
 
 def complaints(reports: Sequence[Report]) -> list[str]:
     """What was wrong in each stage, and whether too little went on."""
-    found = [f"{report.stage}: {each}" for report in reports for each in report.findings.all]
+    found = [
+        f"{report.stage}: {each}"
+        for report in reports
+        for each in (*report.findings.all, *report.incidents)
+    ]
     grants, seconds = sum(r.grants for r in reports), sum(r.seconds for r in reports)
     enough = _LEAST_A_SECOND * seconds if seconds >= _A_MINUTE else 1
     if grants < enough:

@@ -11,13 +11,14 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
 from bench.locks_client import Client, now
 from bench.locks_judge import Findings, History, Seconds, judge, longest_pause
+from bench.locks_services import Services
 from vmshepherd.runtime.v1.runtime_service_pb2_grpc import RuntimeServiceStub
 from vmshepherd_kit import dial
 
@@ -52,14 +53,12 @@ class Stage:
     """What clients speak to, and what befalls it: `often` every other time, if there is one."""
 
     name: str
-    addresses: Sequence[str]
+    services: Services
     faults: dict[str, Fault]
     often: str = ""
     beat: Seconds
     """How long from the beginning of a fault to that of the next one, at least."""
     tells_floor: bool = False
-    ended: Callable[[], list[str]]
-    """The last words of processes that should run, and do not."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -70,6 +69,8 @@ class Report:
     seconds: Seconds
     grants: int
     findings: Findings
+    incidents: list[str]
+    """What the services themselves called bugs."""
     longest_pause: Seconds
     faults: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
@@ -85,7 +86,7 @@ async def churn(stage: Stage, *, seconds: Seconds, seed: str) -> Report:
     async with AsyncExitStack() as stack:
         stubs = [
             RuntimeServiceStub(await stack.enter_async_context(dial.channel(address)))
-            for address in stage.addresses
+            for address in stage.services.addresses
         ]
         clients = [
             Client(number, stubs, history, seed=seed, tells_floor=stage.tells_floor)
@@ -105,6 +106,7 @@ async def churn(stage: Stage, *, seconds: Seconds, seed: str) -> Report:
         seconds=ended - began,
         grants=len(acted),
         findings=judge(history),
+        incidents=stage.services.incidents(),
         longest_pause=longest_pause(acted, began, ended),
         faults=faults,
         errors=_sum(client.errors for client in clients),
@@ -146,7 +148,7 @@ async def _granted_since(moment: Seconds, history: History, what: str, stage: St
         if now() > moment + _PATIENCE:
             raise NotSurvived(f"nothing is granted any more after: {what}")
         await asyncio.sleep(0.02)
-    last_words = "\n".join(stage.ended())
+    last_words = "\n".join(stage.services.ended())
     if last_words:
         raise NotSurvived(f"ended by itself after: {what}\n{last_words}")
 

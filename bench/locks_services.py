@@ -11,13 +11,15 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import yaml
 
 from tests.e2e.daemon import VMSHEPHERD, Daemon
 from tests.e2e.waiting import until
 from tests.support.postgres import free_port
+
+_TOLD: Final = 400
 
 
 def await_listening(
@@ -114,6 +116,11 @@ class Services:
     def ended(self) -> list[str]:
         """The last words of those that have ended by themselves."""
         return [each.said()[-4000:] for each in self._daemons.values() if not each.is_alive]
+
+    def incidents(self) -> list[str]:
+        """The ends of what they logged as bugs."""
+        lines = [line for each in self._daemons.values() for line in each.said().splitlines()]
+        return [f"… {line[-_TOLD:]}" for line in lines if " incident=" in line]
 
     def _file(self, number: int) -> Path:
         return self._folder / f"runtime-{number}.yaml"

@@ -1,26 +1,29 @@
 """The stores of bench/locks.py as stages: what serves each of them, and what befalls it.
 
-Each stage is a context manager that starts real servers in a folder of its own and leaves none.
+Each stage is a context manager that starts real servers in a folder of its own and leaves none;
+what the faults do is in bench/locks_faults.
 """
 
 from __future__ import annotations
 
-import random
-import resource
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.locks_churn import Fault, Spell, Stage
+from bench import locks_faults as faults
+from bench.locks_churn import Stage
 from bench.locks_services import Services
 from tests.e2e import linux
+from tests.support import postgres, zookeeper
 
 Opening = Callable[[], AbstractContextManager[Stage]]
 
 _SMALL_DISK: Final = 'mount -t tmpfs -o size=16m tmpfs "$0" && echo && exec cat'
+# Of ZooKeeper's own sessions, those of runtime_service with it: the least that its ticks allow.
+_SESSION_SECONDS: Final = 2
 
 
 @contextmanager
@@ -29,10 +32,9 @@ def memory() -> Iterator[Stage]:
     with _folder() as folder, Services(folder, "memory", {}) as services:
         yield Stage(
             name="memory",
-            addresses=services.addresses,
-            faults={"service held up": _hold_up(services)},
+            services=services,
+            faults={"service held up": faults.hold_up(services)},
             beat=4,
-            ended=services.ended,
         )
 
 
@@ -42,15 +44,14 @@ def sqlite() -> Iterator[Stage]:
     with _folder() as folder, Services(folder, "sqlite", {"path": "disk/a.sqlite"}) as services:
         yield Stage(
             name="sqlite",
-            addresses=services.addresses,
+            services=services,
             faults={
-                "service killed": _kill(services),
-                "files may not grow": _limit_files(services, folder / "disk"),
-                "service held up": _hold_up(services),
+                "service killed": faults.kill(services),
+                "files may not grow": faults.limit_files(services, folder / "disk"),
+                "service held up": faults.hold_up(services),
             },
             often="service killed",
             beat=4,
-            ended=services.ended,
         )
 
 
@@ -64,12 +65,102 @@ def sqlite_on_a_small_disk() -> Iterator[Stage]:
         services = stack.enter_context(Services(folder, "sqlite", options, before=before))
         yield Stage(
             name="sqlite on a small disk",
-            addresses=services.addresses,
-            faults={"disk full": _fill(disk), "service killed": _kill(services)},
+            services=services,
+            faults={"disk full": faults.fill(disk), "service killed": faults.kill(services)},
             often="disk full",
             beat=4,
-            ended=services.ended,
         )
+
+
+@contextmanager
+def postgres_server() -> Iterator[Stage]:
+    """Two processes upon one server, which crashes every other time."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(_folder())
+        server = stack.enter_context(postgres.running())
+        services = stack.enter_context(Services(folder, "postgres", server.options(), count=2))
+        yield Stage(
+            name="postgres",
+            services=services,
+            faults={
+                "server crashed": faults.crash(server),
+                "connections terminated": faults.terminate(server),
+                "server stood still": faults.stand_still(server),
+                "service killed": faults.kill(services),
+                "service held up": faults.hold_up(services),
+            },
+            often="server crashed",
+            beat=5,
+        )
+
+
+@contextmanager
+def postgres_pair() -> Iterator[Stage]:
+    """Two processes upon a server and its synchronous standby, which change places."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(_folder())
+        leader = stack.enter_context(postgres.running())
+        standby = stack.enter_context(leader.with_standby(synchronous=True))
+        pair = faults.Pair(leader, standby)
+        options = leader.options(host=[each.host for each in (leader, standby)])
+        options["port"] = [each.port for each in (leader, standby)]
+        services = stack.enter_context(Services(folder, "postgres", options, count=2))
+        yield Stage(
+            name="postgres, a failover pair",
+            services=services,
+            faults={
+                "failed over": pair.fail_over,
+                "server crashed": pair.crash,
+                "connections terminated": pair.terminate,
+                "service killed": faults.kill(services),
+            },
+            often="failed over",
+            beat=5,
+            tells_floor=True,
+        )
+
+
+@contextmanager
+def zookeeper_ensemble() -> Iterator[Stage]:
+    """Two processes upon three nodes."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(_folder())
+        ensemble = stack.enter_context(zookeeper.Ensemble(folder / "nodes", nodes=3))
+        options = {"servers": ensemble.servers, "timeout": f"{_SESSION_SECONDS}s"}
+        services = stack.enter_context(Services(folder, "zookeeper", options, count=2))
+        long = 2 * _SESSION_SECONDS
+        yield Stage(
+            name="zookeeper",
+            services=services,
+            faults={
+                "leader killed": faults.kill_leader(ensemble),
+                "a node stood still": faults.cut_off(ensemble, 1, seconds=long),
+                "leader stood still": faults.cut_off_leader(ensemble, seconds=long),
+                "majority cut off": faults.cut_off(ensemble, 2, seconds=long),
+                "ensemble restarted": faults.restart_all(ensemble),
+                "service killed": faults.kill(services),
+                "service held up": faults.hold_up(services),
+            },
+            beat=8,
+        )
+
+
+def missing(driver: str) -> str | None:
+    """How to get the server that a driver needs, where there is none."""
+    servers = {"postgres": postgres.missing, "zookeeper": zookeeper.missing}
+    return servers[driver]() if driver in servers else None
+
+
+def of(driver: str) -> list[Opening]:
+    """The stages of a driver."""
+    small = [sqlite_on_a_small_disk] if linux.with_own_mounts() else []
+    stages: dict[str, list[Opening]] = {
+        "memory": [memory],
+        "sqlite": [sqlite, *small],
+        "postgres": [postgres_server, postgres_pair],
+        "zookeeper": [zookeeper_ensemble],
+    }
+    return stages[driver]
 
 
 @contextmanager
@@ -94,61 +185,3 @@ def _small_disk(folder: Path) -> Iterator[tuple[list[str], Path]]:
         enter = ["nsenter", "--target", str(keeper.pid), "--mount", f"--wd={folder}", *users]
         yield enter, Path(f"/proc/{keeper.pid}/root{disk}")
         keeper.kill()
-
-
-def _kill(services: Services) -> Fault:
-    def kill(_: Spell, dice: random.Random) -> None:
-        number = dice.randrange(len(services.addresses))
-        services.kill(number)
-        services.start(number)
-
-    return kill
-
-
-def _hold_up(services: Services) -> Fault:
-    """Longer than a session lives."""
-
-    def hold_up(spell: Spell, dice: random.Random) -> None:
-        number = dice.randrange(len(services.addresses))
-        services.pause(number)
-        try:
-            spell.last(dice.uniform(0.4, 1.2))
-        finally:
-            services.resume(number)
-
-    return hold_up
-
-
-def _limit_files(services: Services, disk: Path) -> Fault:
-    def limit(spell: Spell, dice: random.Random) -> None:
-        pid = services.pid(0)
-        largest = max(path.stat().st_size for path in disk.iterdir())
-        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (largest // 2, hard))
-        try:
-            spell.last(dice.uniform(0.4, 1.2))
-        finally:
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
-
-    return limit
-
-
-def _fill(disk: Path) -> Fault:
-    def fill(spell: Spell, dice: random.Random) -> None:
-        filler = disk / "filler"
-        try:
-            with suppress(OSError), filler.open("wb", buffering=0) as file:
-                while file.write(b"\0" * 4096):
-                    pass
-            spell.last(dice.uniform(0.4, 1.2))
-        finally:
-            filler.unlink()
-
-    return fill
-
-
-def of(driver: str) -> list[Opening]:
-    """The stages of a driver."""
-    small = [sqlite_on_a_small_disk] if linux.with_own_mounts() else []
-    stages: dict[str, list[Opening]] = {"memory": [memory], "sqlite": [sqlite, *small]}
-    return stages[driver]
