@@ -156,12 +156,10 @@ class Database:
         connection = await self._pool.acquire()
         try:
             return await connection.fetch(statement, *values)
-        except asyncpg.PostgresError as e:
-            if failures.state_of(e) in failures.ELSEWHERE:
+        except BaseException as e:
+            if failures.is_of_connection(e):
+                connection.terminate()
                 await self._pool.expire_connections()
-            raise
-        except BaseException:
-            connection.terminate()
             raise
         finally:
             await self._pool.release(connection)

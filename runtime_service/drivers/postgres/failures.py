@@ -21,8 +21,8 @@ from vmshepherd_kit.errors import (
 RETRIED: Final = frozenset({"40001", "40P01", "55P03"})
 """Serialisation, deadlock, a row that is locked: nothing has happened, and another try is right."""
 
-ELSEWHERE: Final = frozenset({"25006", "3F000", "42883", "42P01"})
-"""The connections lead to a server that is none of ours, or not any more: they are given up."""
+# Of these the connection itself has ended, or leads to a server that is not ours any more.
+_OF_CONNECTION: Final = ("08", "25006", "25P03", "3F000", "42883", "42P01", "57P")
 
 LOST: Final = "the session has expired or was closed: stop, then open another one"
 _UNREACHABLE: Final = (
@@ -114,6 +114,13 @@ def at_run_time(error: BaseException, where: str) -> ShepherdError | None:
     return meant
 
 
+def is_of_connection(error: BaseException) -> bool:
+    """Whether this connection, and those like it, had better not be used again."""
+    return not isinstance(error, asyncpg.PostgresError) or state_of(error).startswith(
+        _OF_CONNECTION
+    )
+
+
 def state_of(error: BaseException) -> str:
     """The SQLSTATE of an error of the server, "" of any other."""
     return (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
@@ -124,9 +131,11 @@ def _meaning(error: BaseException) -> tuple[type[ShepherdError], str, str] | Non
         return _MEANINGS["25006"]
     if isinstance(error, TimeoutError):
         return _MEANINGS["57014"]
-    # Names that cannot be resolved, connections that are refused or broken, TLS; a wrong value
-    # for a statement is an InterfaceError too, and a bug.
-    if isinstance(error, OSError | asyncpg.InterfaceError) and not isinstance(error, ValueError):
+    # Names that cannot be resolved, connections that are refused or broken, TLS; a connection
+    # that the server has ended meanwhile is an internal error of the client at times.  A wrong
+    # value for a statement is an InterfaceError too, and a bug.
+    broken = OSError | asyncpg.InterfaceError | asyncpg.InternalClientError
+    if isinstance(error, broken) and not isinstance(error, ValueError):
         return _MEANINGS["08"]
     state = state_of(error)
     return _MEANINGS.get(state) or _MEANINGS.get(state[:3]) or _MEANINGS.get(state[:2])
