@@ -256,14 +256,19 @@ def preset(count: int = 2, name: str = "web", **spec: Any) -> Any:
 
 
 def authority(
-    store: Store, clock: FakeClock, *, owner: str = "me", changed: Callable[[bool], object] = bool
+    store: Store,
+    clock: FakeClock,
+    *,
+    owner: str = "me",
+    changed: Callable[[bool], object] = bool,
+    labels: Callable[[], Mapping[str, str]] = dict,
 ) -> Authority:
     """The authority of one replica."""
     return Authority(
         store,  # type: ignore[arg-type]
         owner=owner,
         timing=Session(),
-        labels=dict,
+        labels=labels,
         clock=clock,
         changed=lambda is_open: (changed(is_open), None)[1],
     )

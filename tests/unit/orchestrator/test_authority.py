@@ -146,6 +146,59 @@ async def test_a_lock_that_cannot_be_freed_is_given_up_all_the_same() -> None:
         assert mine.token(WEB) is None
 
 
+async def test_a_lock_that_could_not_be_freed_is_freed_as_soon_as_the_store_is_back() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine, yours = authority(store, clock), authority(store, clock, owner="you")
+    async with mine.kept(), yours.kept():
+        await mine.hold(WEB)
+        store.refusing["unlock"] = Unavailable("the store is away")
+        await mine.release(WEB)
+        await clock.advance(timedelta(seconds=11))
+        assert isinstance(await yours.hold(WEB), Held)
+        store.refusing.clear()
+        await clock.advance(timedelta(seconds=5))
+        assert isinstance(await yours.hold(WEB), int)
+
+
+async def test_a_lock_that_is_being_given_back_is_not_given_out_under_its_former_token() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        former = await mine.hold(WEB)
+        store.refusing["unlock"] = Unavailable("the store is away")
+        await mine.release(WEB)
+        assert isinstance(await mine.hold(WEB), Held)
+        assert mine.token(WEB) is None
+        store.refusing.clear()
+        newer = await mine.hold(WEB)
+        assert isinstance(former, int)
+        assert isinstance(newer, int)
+        assert newer > former
+
+
+async def test_what_others_should_know_goes_along_with_a_refresh_and_at_once_when_asked() -> (
+    None
+):
+    clock = FakeClock()
+    store, labels = Store(clock), {"share": "100"}
+    mine = authority(store, clock, labels=lambda: dict(labels))
+
+    async def told() -> list[str]:
+        return [session.labels["share"] for session in await store.sessions()]
+
+    async with mine.kept():
+        assert await told() == ["100"]
+        labels["share"] = "70"
+        assert await told() == ["100"]
+        await mine.announce()
+        assert await told() == ["70"]
+        labels["share"] = "50"
+        await clock.advance(timedelta(seconds=5))
+        assert await told() == ["50"]
+
+
 async def test_a_start_without_a_store_does_not_wait_for_it() -> None:
     clock = FakeClock()
     store = Store(clock)

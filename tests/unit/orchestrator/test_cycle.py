@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ from orchestrator.authority import Authority
 from orchestrator.board import Board, Phase, Shown, Tally
 from orchestrator.clients.presets import declared
 from orchestrator.config import Config
-from orchestrator.cycle import REMOVED_LOOK, RETRY_AFTER, Cycles
+from orchestrator.cycle import ELSEWHERE_LOOK, REMOVED_LOOK, RETRY_AFTER, Cycles
 from orchestrator.desk import Desk
 from orchestrator.hands import Hands
 from orchestrator.model import PresetName, Probe, Verdict, VmId
@@ -85,6 +85,7 @@ class Place:
     presets: FakePresets
     authority: Authority
     cycles: Cycles
+    replicas: Alone
 
     async def run(self) -> Shown:
         await self.cycles.run(WEB)
@@ -105,7 +106,7 @@ async def place(count: int = 1) -> AsyncIterator[Place]:
     clock = FakeClock()
     store = Store(clock)
     mine = authority(store, clock)
-    iaas = FakeIaas(clock)
+    iaas, replicas = FakeIaas(clock), Alone()
     # Another one stays: where none is declared any more, nothing is destroyed unasked.
     presets = FakePresets({WEB: preset(count=count), PresetName("other"): preset(count=0)})
     hands = Hands(
@@ -125,10 +126,10 @@ async def place(count: int = 1) -> AsyncIterator[Place]:
         hands=hands,
         board=Board(),
         removals=Removals(presets=presets, runtime=store, clock=clock),  # type: ignore[arg-type]
-        replicas=Alone(),  # type: ignore[arg-type]
+        replicas=replicas,  # type: ignore[arg-type]
     )
     async with mine.kept():
-        yield Place(clock, store, iaas, presets, mine, cycles)
+        yield Place(clock, store, iaas, presets, mine, cycles, replicas)
 
 
 def codes(shown: Shown) -> list[str]:
@@ -163,6 +164,42 @@ async def test_an_outgrown_token_is_given_up_though_the_store_cannot_be_told() -
         assert newer is not None
         assert newer > 10**15 > token
         assert len(here.iaas.created) == 1
+
+
+async def test_a_preset_that_another_replica_looks_after_is_left_to_it_between_two_cycles() -> None:
+    async with place() as here:
+        await here.run()
+        assert here.authority.token(WEB) is not None
+        here.replicas.owner = "them"
+        assert await here.cycles.run(WEB) == ELSEWHERE_LOOK
+        shown = here.cycles.board.get(WEB)
+        assert shown is not None
+        assert (shown.phase, shown.holder) == (Phase.ELSEWHERE, "them")
+        assert here.authority.token(WEB) is None
+        # Whatever is wrong with the VMs from now on is the other one's to mend.
+        here.iaas.vms.clear()
+        await here.cycles.run(WEB)
+        assert not here.iaas.vms
+
+
+async def test_a_preset_that_comes_back_is_read_anew() -> None:
+    async with place() as here:
+        await here.run()
+        here.replicas.owner = "them"
+        await here.cycles.run(WEB)
+        state = here.store.store._states[f"preset/{WEB}"]
+        here.store.store._states[f"preset/{WEB}"] = replace(state, version=state.version + 1)
+        here.replicas.owner = "me"
+        # A copy from before would be written upon a version that is not there any more.
+        assert (await here.run()).phase is Phase.STEADY
+
+
+async def test_while_nobody_can_tell_whose_it_is_nothing_is_begun() -> None:
+    async with place() as here:
+        here.replicas.owner = ""
+        assert await here.cycles.run(WEB) == here.cycles.config.soon
+        assert here.authority.token(WEB) is None
+        assert not here.iaas.created
 
 
 @pytest.mark.parametrize(
