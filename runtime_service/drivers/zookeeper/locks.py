@@ -1,0 +1,129 @@
+"""The locks in ZooKeeper: a node each, for ever, with the newest token and who got it.
+
+Steps on locks read them before the sessions of their holders: whoever holds a lock that was read
+was there already, and if it is not there now, it has gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from runtime_service import rules
+from runtime_service.domain import Grant, HeldLock, Lock, LockWish, Page, SessionId, first
+from runtime_service.rules import LockRecord
+from vmshepherd_kit.clock import Clock
+
+from . import records
+from .connection import Connection
+from .operations import Check, Create, Operation, Set
+from .paths import Paths, unquoted
+from .records import Moment
+from .registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Locks as they were read: the records of those that are there, and their nodes' versions."""
+
+    locks: dict[str, LockRecord]
+    versions: dict[str, int]
+
+
+class Locks:
+    """All locks."""
+
+    def __init__(
+        self, connection: Connection, paths: Paths, registry: Registry, clock: Clock
+    ) -> None:
+        self._connection = connection
+        self._paths = paths
+        self._registry = registry
+        self._clock = clock
+
+    # What others build upon, within their steps
+
+    async def stored(self, names: Iterable[str]) -> Stored:
+        """The locks of these names, as far as they were ever taken."""
+        asked = list(dict.fromkeys(names))
+        nodes = await self._connection.read([self._paths.lock(name) for name in asked])
+        moment = Moment.now(self._clock)
+        found = {name: node for name, node in zip(asked, nodes, strict=True) if node}
+        return Stored(
+            {name: records.to_lock(node.data, moment) for name, node in found.items()},
+            {name: node.version for name, node in found.items()},
+        )
+
+    def unchanged(self, name: str, stored: Stored) -> Operation:
+        """The condition that a lock that is there is as it was read."""
+        return Check(self._paths.lock(name), stored.versions[name])
+
+    # Steps
+
+    async def grant(self, session_id: SessionId, wishes: Sequence[LockWish]) -> list[Grant]:
+        """What each wish gets.  SessionLost."""
+        stored = await self.stored(wish.name for wish in wishes)
+        holders = {lock.holder for lock in stored.locks.values() if lock.holder}
+        sessions = await self._registry.holders({session_id, *holders})
+        now = self._clock.elapsed()
+        session = rules.live(sessions.get(session_id), now)
+        grants, changed = rules.grant(
+            wishes, session, locks=stored.locks, sessions=sessions, now=now
+        )
+        await self._keep(session_id, changed, stored)
+        return grants
+
+    def giving_back(
+        self, session_id: SessionId, given: Sequence[HeldLock]
+    ) -> Callable[[], Awaitable[list[bool]]]:
+        """The step that unlocks them.  After a lost answer, one that is free under the token that
+        we gave back was given back by us.
+        """
+        tried: dict[str, LockRecord] = {}
+
+        async def give_back() -> list[bool]:
+            sessions = await self._registry.holders([session_id])
+            session = sessions.get(session_id)
+            if session is None or not session.is_live(self._clock.elapsed()):
+                return [False] * len(given)
+            stored = await self.stored(lock.name for lock in given)
+            ours = {n: k for n, k in tried.items() if _is_given_back(stored.locks.get(n), k)}
+            released, changed = rules.give_back(given, session, locks=stored.locks | ours)
+            changed = {name: lock for name, lock in changed.items() if name not in ours}
+            tried.update({name: stored.locks[name] for name in changed})
+            await self._keep(session_id, changed, stored)
+            return released
+
+        return give_back
+
+    async def list(self, *, after: str, limit: int) -> Page[Lock]:
+        """See the port."""
+        everything = map(unquoted, await self._connection.children(self._paths.locks))
+        names = sorted(name for name in everything if name > after)
+        stored = await self.stored(names[: limit + 1])
+        holders = {lock.holder for lock in stored.locks.values() if lock.holder}
+        sessions = await self._registry.holders(holders)
+        now = self._clock.elapsed()
+        return first((k.seen(name, now, sessions) for name, k in stored.locks.items()), limit)
+
+    async def _keep(
+        self, session_id: SessionId, changed: dict[str, LockRecord], stored: Stored
+    ) -> None:
+        """Store locks as they are now, if they are as they were read and the session lives."""
+        if not changed:
+            return
+        moment = Moment.now(self._clock)
+        writes = [
+            self._write(name, records.from_lock(lock, moment), stored)
+            for name, lock in changed.items()
+        ]
+        await self._connection.commit(self._registry.lives(session_id), *writes)
+
+    def _write(self, name: str, data: bytes, stored: Stored) -> Operation:
+        if name in stored.versions:
+            return Set(self._paths.lock(name), data, stored.versions[name])
+        return Create(self._paths.lock(name), data)
+
+
+def _is_given_back(now: LockRecord | None, before: LockRecord) -> bool:
+    return now is not None and now.holder is None and now.token == before.token
