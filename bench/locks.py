@@ -21,7 +21,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bench import locks_stages
+from bench import locks_bulk, locks_stages
+from bench.locks_bulk import bulk
 from bench.locks_churn import Report, churn
 from bench.locks_kills import kills
 from vmshepherd_kit import log, serve
@@ -77,6 +78,9 @@ def complaints(reports: Sequence[Report]) -> list[str]:
 
 async def measure(asked: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """The figures, and what is wrong."""
+    if asked.bulk:
+        found = await bulk(asked.driver)
+        return found, locks_bulk.complaints(asked.driver, found)
     if asked.kills:
         toll = await kills(asked.kills, seed=asked.seed)
         return {**dataclasses.asdict(toll), "wrong": len(toll.wrong)}, toll.wrong
@@ -101,9 +105,14 @@ def main() -> int:
     parser.add_argument(
         "--kills", type=int, metavar="N", help="sqlite: N times kill -9 in mid-transaction, instead"
     )
+    parser.add_argument(
+        "--bulk", action="store_true", help="10,000 locks and states at once, instead"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
     asked = parser.parse_args()
     log.setup("warning")
+    if (lack := locks_stages.missing(asked.driver)) is not None:
+        parser.error(lack)
     if asked.kills and asked.driver != "sqlite":
         parser.error("--kills is for sqlite: the others are killed as servers, among the faults")
     try:
