@@ -1,8 +1,8 @@
 """What clients asked of one name, when, and what they were told: the words of a history.
 
-`record` writes it, `model` knows what each of them may mean, `check` looks for an order of them that
-explains all.  Moments are nanoseconds of one monotonic clock; sessions go by the names of their
-owners, which are unique in a history.
+`record` writes it, `model` knows what each of them may mean, `check` looks for an order of them
+that explains all.  Moments are nanoseconds of one monotonic clock; sessions go by the names of
+their owners, which are unique in a history.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ UNTOLD: Final = -1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """One ask and its answer; None is no answer at all: it takes effect at any time from then on, or
+    """One ask and its answer; None is no answer at all: it takes effect at any time since, or
     never.
     """
 

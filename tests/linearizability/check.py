@@ -2,8 +2,8 @@
 
 A search after Wing and Gong, just in time as in G. Lowe, "Testing for linearizability" (2017): it
 walks along the sending and answering of calls, and lets a call take effect only when an answer
-demands it, at some moment since it was sent.  What was tried from the same place is not tried again.
-A call without an answer may take effect at any later time, or never.  Pure.
+demands it, at some moment since it was sent.  No place is tried twice.  A call without an answer
+may take effect at any later time, or never.  Pure.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Violation:
 def violation(
     calls: Sequence[Call], *, initial: Name | None = None, most_places: int = MOST_PLACES
 ) -> Violation | None:
-    """The first answer that nothing explains, or None when the calls of one name are linearizable."""
+    """The first answer that nothing explains; None when the calls of a name are linearizable."""
     search = _Search(calls)
     return search.run(initial or Name(), most_places)
 

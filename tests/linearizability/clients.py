@@ -1,4 +1,4 @@
-"""Clients that quarrel about a few names, and the quarrel as a whole: seeded, recorded, under faults.
+"""Clients that quarrel about a few names, and the quarrel as a whole: seeded and recorded.
 
 They do what orchestrators do, and what those must never do as well: they write under tokens that
 they have given back, ask in the name of a session that another one uses at the same time, or of
@@ -11,55 +11,18 @@ import asyncio
 import itertools
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from random import Random
 from typing import Final
 
 from runtime_service.domain import Acquired, VersionConflict, Written
 
 from .calls import LOST, Answer, Put, Seen
-from .record import Asking, Record, Span, Store
-
-LONG: Final = Span(ttl=timedelta(minutes=10), lock_delay=timedelta(seconds=0))
-"""No session expires within a history."""
-SHORT: Final = Span(ttl=timedelta(milliseconds=400), lock_delay=timedelta(milliseconds=150))
-"""Sessions expire of whoever pauses."""
+from .record import Asking, Record
+from .scene import LONG, SHORT, Ground, Misfortune, Quarrel
 
 _GIVE_UP_SECONDS: Final = 20.0
 _LONGEST_PAUSE_SECONDS: Final = 0.8
-
-Fault = Callable[[], Awaitable[None]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Quarrel:
-    """How much is asked, by whom, and what goes wrong meanwhile."""
-
-    seed: int
-    clients: int = 8
-    names: int = 5
-    calls: int = 1000
-    """Of each client."""
-    span: Span = LONG
-    impatience: float = 0.02
-    """The part of the calls that are cancelled before long."""
-    pace_seconds: float = 0.0
-    """The longest that a client waits between two calls."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ground:
-    """Where the quarrel takes place: stores over the same data, and what can befall them.
-
-    A list that may be empty for a while, as services may be away.
-    """
-
-    stores: list[Store]
-    faults: Sequence[tuple[str, Fault]] = ()
-    """Each breaks something, and has healed it when it ends."""
-    between_faults: float = 0.5
 
 
 @dataclass(slots=True)
@@ -76,35 +39,17 @@ class Known:
 
 
 async def quarrel(what: Quarrel, ground: Ground) -> tuple[Record, list[str]]:
-    """All that was asked and answered, and the faults that were survived meanwhile.
-
-    At least one fault takes place, where there are any.
-    """
+    """All that was asked and answered, and the faults that were survived meanwhile."""
     record, known = Record(what.span), Known()
     clients = [Client(number, what, ground, record, known) for number in range(what.clients)]
     await clients[0].lock_each_name_once()
-    faults = asyncio.create_task(_misfortune(ground, Random(what.seed), until := asyncio.Event()))
-    try:
-        async with asyncio.TaskGroup() as group:
-            for client in clients:
-                group.create_task(client.run())
-    finally:
-        until.set()
-        happened = await faults
+    misfortune = Misfortune(what, ground)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(misfortune.run())
+        await asyncio.wait([group.create_task(client.run(misfortune)) for client in clients])
+        misfortune.enough.set()
     await clients[0].read_each_name()
-    return record, happened
-
-
-async def _misfortune(ground: Ground, chance: Random, until: asyncio.Event) -> list[str]:
-    happened: list[str] = []
-    while ground.faults and not (happened and until.is_set()):
-        name, fault = chance.choice(ground.faults)
-        await fault()
-        happened.append(name)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(chance.uniform(0.2, 1.0) * ground.between_faults):
-                await until.wait()
-    return happened
+    return record, misfortune.happened
 
 
 class Client:
@@ -132,13 +77,16 @@ class Client:
 
     async def read_each_name(self) -> None:
         """What has become of it all."""
-        while await (await self._asking()).get(self._names) is None:
+        # Neither a store nor a list says a word when it is back.
+        while await (await self._asking()).get(self._names) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
-    async def run(self) -> None:
+    async def run(self, misfortune: Misfortune) -> None:
         """So many calls, and a while of silence behind each that was not answered."""
         pause = 0.02
-        for _ in range(self._what.calls):
+        for number in itertools.count():
+            if number >= self._what.calls and misfortune.is_over:
+                return
             answer = await self._something(await self._actor())
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS) if answer is None else 0.02
             if answer is None:
@@ -189,7 +137,7 @@ class Client:
 
     async def _asking(self) -> Asking:
         """Any of the stores, as soon as there is one."""
-        while not self._ground.stores:
+        while not self._ground.stores:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         store = self._chance.choice(self._ground.stores)
         is_impatient = self._is(self._what.impatience)

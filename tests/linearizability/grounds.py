@@ -9,37 +9,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final, cast
 
-from runtime_service.port import GROUP, Driver, RuntimeStore
-from vmshepherd_kit import drivers, settings
-from vmshepherd_kit.clock import SystemClock
-from vmshepherd_kit.config_file import Suite
-
-from .clients import Ground
+from . import servers
+from .opening import opened
 from .record import Store
+from .scene import Ground
 from .wire import Service
 
 _RESPITE_SECONDS: Final = 2.0
-
-
-def opened(
-    driver: str, folder: Path, options: Mapping[str, Any] | None = None
-) -> AbstractAsyncContextManager[RuntimeStore]:
-    """A store of this driver, as runtime_service opens it."""
-    kind = cast("type[Driver]", drivers.load(GROUP, driver))
-    parsed = settings.parse(options or {}, kind.Options, where="options")
-    suite = Suite(suite_id="test", state_dir=folder, base_dir=folder, embedded=False)
-    return kind.open(parsed, suite=suite, clock=SystemClock())
 
 
 @asynccontextmanager
 async def memory(folder: Path) -> AsyncIterator[Ground]:
     """It knows no faults; its clients are at some distance, or calls would never overlap."""
     async with opened("memory", folder) as store:
-        yield Ground(stores=[Far(store, Random(1))])
+        yield Ground(stores=[far(store, Random(1))])
 
 
 @asynccontextmanager
@@ -78,10 +66,14 @@ GROUNDS: Final[Mapping[str, Callable[[Path], AbstractAsyncContextManager[Ground]
     "memory-wire": memory_wire,
     "sqlite": sqlite,
     "sqlite-wire": sqlite_wire,
+    "postgres": servers.on_postgres,
+    "postgres-wire": servers.on_postgres_wire,
+    "zookeeper": servers.on_zookeeper,
+    "zookeeper-wire": servers.on_zookeeper_wire,
 }
 
 
-class Far:
+class _Far:
     """A store that asks and answers take a while to reach and to leave."""
 
     def __init__(self, store: Store, chance: Random) -> None:
@@ -89,10 +81,17 @@ class Far:
         self._chance = chance
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
-        async def at_a_distance(*asked: Any, **more: Any) -> Any:
-            await asyncio.sleep(self._chance.uniform(0, 0.001))
-            answer = await getattr(self._store, method)(*asked, **more)
-            await asyncio.sleep(self._chance.uniform(0, 0.001))
-            return answer
+        return partial(self._at_a_distance, getattr(self._store, method))
 
-        return at_a_distance
+    async def _at_a_distance(
+        self, method: Callable[..., Awaitable[Any]], *asked: Any, **more: Any
+    ) -> Any:
+        await asyncio.sleep(self._chance.uniform(0, 0.001))
+        answer = await method(*asked, **more)
+        await asyncio.sleep(self._chance.uniform(0, 0.001))
+        return answer
+
+
+def far(store: Store, chance: Random) -> Store:
+    """The store, at some distance."""
+    return cast("Store", _Far(store, chance))

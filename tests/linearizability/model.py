@@ -45,8 +45,8 @@ class Name(NamedTuple):
 
 
 class Model:
-    """The rules, and what a history tells about the tokens and versions that open calls can not have
-    got, because others have.
+    """The rules, and what a history tells about tokens and versions: those that others have got,
+    open calls cannot have got.
     """
 
     def __init__(self, calls: Iterable[Call]) -> None:
@@ -61,7 +61,7 @@ class Model:
                 case Get(), Seen(value, version):
                     self._values[version] = value
 
-    def after(self, name: Name, call: Call) -> list[Name]:
+    def after(self, name: Name, call: Call) -> list[Name]:  # noqa: PLR0911  (a table)
         """The states that the call may lead to, answered as it was; none when that cannot be."""
         match call.ask:
             case TryLock():

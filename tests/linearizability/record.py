@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -97,6 +98,8 @@ class Record:
     """Of the sessions, by the names of their owners."""
     refreshed: dict[str, int] = field(default_factory=dict)
     """When the last refresh of each session was sent that succeeded."""
+    bugs: list[str] = field(default_factory=list)
+    """Failures that a store must not have: what it cannot do for the moment has names."""
 
     def histories(self) -> dict[str, list[Call]]:
         """The calls that concern each name."""
@@ -138,7 +141,7 @@ class Asking:
             session_id=SessionId(owner), owner=owner, ttl=span.ttl, lock_delay=span.lock_delay
         )
         sent = time.monotonic_ns()
-        session = await _outcome(self._store.open_session(new), None)
+        session = await self._told(self._store.open_session(new))
         if not isinstance(session, Session):
             return False
         self._record.ids[owner] = session.session_id
@@ -149,7 +152,7 @@ class Asking:
         """Let a session live on."""
         sent = time.monotonic_ns()
         told = await self._told(self._store.refresh_session(self._id(session)))
-        answer = LOST if isinstance(told, Lost) else told and True
+        answer: Answer | None = LOST if isinstance(told, Lost) else True if told else None
         if answer is True:
             self._record.refreshed[session] = max(self._record.refreshed[session], sent)
         self._record.of_sessions += self._calls([Refresh(session)], [answer], sent)
@@ -210,13 +213,25 @@ class Asking:
     ) -> list[Answer] | None:
         sent = time.monotonic_ns()
         told = await self._told(work)
-        answers = [LOST] * len(asks) if isinstance(told, Lost) else told and [*map(_said, told)]
+        answers: list[Answer] | None = None
+        if told is not None:
+            answers = [LOST] * len(asks) if isinstance(told, Lost) else [*map(_said, told)]
         calls = self._calls(asks.values(), answers or [None] * len(asks), sent)
         self._record.named.extend(zip(asks, calls, strict=True))
         return answers
 
     async def _told(self, work: Awaitable[T]) -> T | Lost | None:
-        return await _outcome(work, self._patience)
+        """What was answered; None when nobody knows what became of it."""
+        try:
+            async with asyncio.timeout(self._patience):
+                return await work
+        except SessionLost:
+            return LOST
+        except (TimeoutError, OutcomeUnknown, QuotaExceeded, Throttled, Unavailable):
+            return None
+        except Exception as e:  # noqa: BLE001  (the history goes on, and is told as a failure)
+            self._record.bugs.append("".join(traceback.format_exception(e)[-3:]))
+            return None
 
     def _calls(
         self, asks: Iterable[Ask], answers: Iterable[Answer | None], sent: int
@@ -235,17 +250,6 @@ class Asking:
 
     def _id(self, session: str) -> SessionId:
         return self._record.ids[session]
-
-
-async def _outcome(work: Awaitable[T], patience: float | None) -> T | Lost | None:
-    """What was answered; None when nobody knows what became of it."""
-    try:
-        async with asyncio.timeout(patience):
-            return await work
-    except SessionLost:
-        return LOST
-    except (TimeoutError, OutcomeUnknown, QuotaExceeded, Throttled, Unavailable):
-        return None
 
 
 def _said(answer: object) -> Answer:

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .check import violation
-from .clients import LONG, SHORT, Ground, Quarrel, quarrel
+from .clients import quarrel
 from .grounds import GROUNDS
+from .scene import SHORT, Ground, Quarrel
 from .story import told
 
 _PACE_OF_SHORT_SESSIONS = 0.004
@@ -35,11 +36,20 @@ class Verdict:
     faults: tuple[str, ...]
     stories: tuple[str, ...]
     """One for each name whose calls nothing explains."""
+    bugs: tuple[str, ...] = ()
+    """Failures without a name."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether all is explained."""
+        return not self.stories and not self.bugs
 
     @property
     def line(self) -> str:
         """For people."""
-        found = f"{len(self.stories)} names are NOT linearizable" if self.stories else "linearizable"
+        bad = len(self.stories)
+        found = f"{bad} names are NOT linearizable" if bad else "linearizable"
+        found += f", {len(self.bugs)} calls FAILED without a name" if self.bugs else ""
         return (
             f"seed {self.seed}: {self.answered} calls answered, {self.unanswered} open, "
             f"faults: {_counted(self.faults)}: {found}"
@@ -64,6 +74,7 @@ async def judged(what: Quarrel, ground: Ground) -> Verdict:
         unanswered=record.unanswered(),
         faults=tuple(faults),
         stories=tuple(stories),
+        bugs=tuple(record.bugs),
     )
 
 
@@ -80,19 +91,22 @@ def main() -> int:
     verdicts = [asyncio.run(_one(seed, wanted)) for seed in seeds]
     calls = sum(each.answered + each.unanswered for each in verdicts)
     bad = sum(bool(each.stories) for each in verdicts)
-    print(f"{wanted.driver}: {len(verdicts)} histories, {calls} calls, not linearizable: {bad}")
-    return 1 if bad else 0
+    bugs = sum(len(each.bugs) for each in verdicts)
+    print(
+        f"{wanted.driver}: {len(verdicts)} histories, {calls} calls, not linearizable: {bad}, "
+        f"failures without a name: {bugs}"
+    )
+    return 0 if all(each.is_clean for each in verdicts) else 1
 
 
 async def _one(seed: int, wanted: argparse.Namespace) -> Verdict:
-    what = Quarrel(
-        seed=seed, span=LONG, clients=wanted.clients, names=wanted.names, calls=wanted.calls
-    )
+    what = Quarrel(seed=seed, clients=wanted.clients, names=wanted.names, calls=wanted.calls)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="linearizability-") as folder:
         async with GROUNDS[wanted.driver](Path(folder)) as ground:
             verdict = await judged(with_short_sessions(what) if seed % 4 == 0 else what, ground)
-    print("\n".join([f"{verdict.line} ({time.monotonic() - started:.1f} s)", *verdict.stories]))
+    line = f"{verdict.line} ({time.monotonic() - started:.1f} s)"
+    print("\n".join([line, *verdict.stories, *dict.fromkeys(verdict.bugs)]))
     sys.stdout.flush()
     return verdict
 

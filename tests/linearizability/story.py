@@ -24,7 +24,7 @@ _MOST_PLACES = 20_000
 
 def shortest(calls: Sequence[Call], found: Violation) -> tuple[list[Call], Violation]:
     """The calls until that answer, without reads that are not needed to contradict the others."""
-    few, found = _until(calls, found), found
+    few = _until(calls, found)
     size = len(few)
     while size > len(few) // _FINEST:
         for at in range(0, len(few), size):
@@ -107,7 +107,6 @@ def _line(call: Call, beginning: int) -> str:
     answered = f"{(call.answered - beginning) / 1e6:.3f}" if call.answered else "never"
     answer = "?" if call.answer is None else str(call.answer)
     return f"{sent} … {answered:>10}  {call.client:>5}  {call.ask} → {answer}"
-
 
 
 def _state(name: Name, shown: Sequence[Call]) -> str:

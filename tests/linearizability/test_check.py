@@ -309,15 +309,14 @@ def happened(chance: Random, number: int) -> list[Call]:
     name, calls = Name(token=1), []
     for moment in range(0, number * 10, 10):
         session = chance.choice("xyz")
-        ask: Ask = chance.choice(
-            [
-                Get(),
-                Look(),
-                TryLock(session),
-                Unlock(session, name.token),
-                put(session, name.token, name.state.version, f"v{moment}"),
-            ]
-        )
+        asks: list[Ask] = [
+            Get(),
+            Look(),
+            TryLock(session),
+            Unlock(session, name.token),
+            put(session, name.token, name.state.version, f"v{moment}"),
+        ]
+        ask = chance.choice(asks)
         sent, answered = moment - chance.randint(0, 30), moment + chance.randint(1, 30)
         if chance.random() < 0.05:
             unanswered = call(sent, None, ask)

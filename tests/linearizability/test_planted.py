@@ -1,4 +1,4 @@
-"""The check is needed and works: what is wrong with a store is found within a handful of histories."""
+"""The check works: what is wrong with a store is found within a handful of histories."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from runtime_service.drivers.memory import MemoryOptions, MemoryRuntime
 from tests.linearizability import planted
-from tests.linearizability.clients import Ground, Quarrel
-from tests.linearizability.grounds import Far
+from tests.linearizability.grounds import far
 from tests.linearizability.run import Verdict, judged, with_short_sessions
+from tests.linearizability.scene import Ground, Quarrel
 from vmshepherd_kit.clock import SystemClock
 
 A_HANDFUL = 5
@@ -59,4 +59,4 @@ async def is_found(spoilt: type[MemoryRuntime], what: Quarrel) -> None:
 
 async def on(store: type[MemoryRuntime], what: Quarrel, seed: int) -> Verdict:
     opened = store(MemoryOptions(), SystemClock())
-    return await judged(replace(what, seed=seed), Ground(stores=[Far(opened, Random(seed))]))
+    return await judged(replace(what, seed=seed), Ground(stores=[far(opened, Random(seed))]))

@@ -58,7 +58,7 @@ _START_SECONDS: Final = 60.0
 class Service:
     """A process, how it is started, and the store that it serves."""
 
-    address: str
+    name: str
     folder: Path
     store: RemoteStore
     daemon: Daemon
@@ -77,7 +77,7 @@ class Service:
         async with dial.channel(address, deadline=_DEADLINE, once=_ONCE) as channel:
             daemon = _started(folder, name)
             try:
-                service = cls(address, folder, RemoteStore(channel), daemon)
+                service = cls(name, folder, RemoteStore(channel), daemon)
                 await service.until_it_answers()
                 yield service
             finally:
@@ -93,7 +93,7 @@ class Service:
     async def killed(self) -> None:
         """It ends as by a power failure, and is started again."""
         self.daemon.kill()
-        self.daemon = _started(self.folder, self.daemon.log.stem)
+        self.daemon = _started(self.folder, self.name)
         await self.until_it_answers()
 
     async def paused(self) -> None:
