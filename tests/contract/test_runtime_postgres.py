@@ -17,8 +17,6 @@ from vmshepherd_kit import settings  # noqa: E402
 from vmshepherd_kit.clock import SystemClock  # noqa: E402
 from vmshepherd_kit.config_file import Suite  # noqa: E402
 
-pytest_plugins = ("tests.support.postgres",)
-
 
 class TestPostgres(DurableStoreContract):
     @pytest.fixture

@@ -5,8 +5,7 @@
         server.stop(immediate=True)                      # a crash; server.start() recovers
         with server.with_standby() as standby: ...       # standby.promote(); server.follow(standby)
 
-Test modules say `pytest_plugins = ("tests.support.postgres",)` for the fixtures `postgres_server`
-(one a test process, running when a test begins) and `postgres_options` (a schema of its own).
+The fixtures of tests/contract/conftest.py give a test a server and a schema of its own.
 Data lies in a folder beneath /tmp, for the server's user must reach it; fsync is on.
 """
 
@@ -25,8 +24,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
-
-import pytest
 
 DATABASE: Final = "vmshepherd"
 USER: Final = "shepherd"
@@ -328,30 +325,3 @@ def _as_system_user() -> list[str]:
     if (user := _system_user()) is None:
         return []
     return ["setpriv", f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups"]
-
-
-# Fixtures
-
-_schemas = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def _the_server() -> Iterator[Server]:
-    if (how := missing()) is not None:
-        pytest.skip(how)
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def postgres_server(_the_server: Server) -> Server:
-    """The server of this test process; it runs, whatever the test before did to it."""
-    _the_server.resume()
-    _the_server.start()
-    return _the_server
-
-
-@pytest.fixture
-def postgres_options(postgres_server: Server) -> dict[str, Any]:
-    """Options of the driver, with a schema that no other test uses."""
-    return postgres_server.options(schema=f"test_{next(_schemas)}")
