@@ -28,7 +28,7 @@ NAMES: Final = ("north", "east", "south", "west")
 TTL: Final = 0.3
 MARGIN: Final = 0.02
 _DEADLINE: Final = timedelta(seconds=0.5)
-_BETWEEN_TRIES: Final = (0.03, 0.1)
+_BETWEEN_TRIES: Final = (0.05, 0.15)
 
 Answer = TypeVar("Answer")
 
@@ -90,12 +90,12 @@ class Client:
     def _manner(self) -> Callable[[Lease, Grant], Awaitable[bool]]:
         """How a lock is held; true when the session is as good as before, and without locks."""
         manners = {
-            self._briefly: 72,
-            self._long: 8,
-            self._dawdling: 8,
+            self._briefly: 79,
+            self._long: 6,
+            self._dawdling: 5,
             self._regretting: 4,
-            self._closing: 5,
-            self._vanishing: 3,
+            self._closing: 4,
+            self._vanishing: 2,
         }
         return self._dice.choices(list(manners), weights=list(manners.values()))[0]
 

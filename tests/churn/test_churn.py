@@ -24,10 +24,16 @@ async def short_run(opening: Opening, *, seconds: float) -> Report:
     assert report.findings.all == ()
     assert report.faults
     assert report.grants > 20
-    # Those that dawdle are told so, or the check would prove nothing.
-    assert report.late_writes["SESSION_LOST"] + report.late_writes["STALE_FENCING_TOKEN"] > 0
+    # One in ten writes late: among so many, some are told so, or the check would prove nothing.
+    refused = report.late_writes["SESSION_LOST"] + report.late_writes["STALE_FENCING_TOKEN"]
+    assert refused or report.grants < 100
     assert report.incidents == []
     return report
+
+
+def demand_server_of(driver: str) -> None:
+    if (lack := locks_stages.missing(driver)) is not None:
+        pytest.skip(lack)
 
 
 async def test_locks_of_memory_stay_locks_when_the_process_is_held_up() -> None:
@@ -46,3 +52,20 @@ async def test_locks_of_sqlite_survive_a_full_disk() -> None:
         return
     report = await short_run(locks_stages.sqlite_on_a_small_disk, seconds=8)
     assert report.faults["disk full"]
+
+
+async def test_locks_of_postgres_survive_crashes_and_connections_that_end() -> None:
+    demand_server_of("postgres")
+    report = await short_run(locks_stages.postgres_server, seconds=12)
+    assert report.faults["server crashed"]
+
+
+async def test_locks_of_postgres_survive_a_failover() -> None:
+    demand_server_of("postgres")
+    report = await short_run(locks_stages.postgres_pair, seconds=8)
+    assert report.faults["failed over"]
+
+
+async def test_locks_of_zookeeper_survive_leaders_and_majorities_that_are_gone() -> None:
+    demand_server_of("zookeeper")
+    await short_run(locks_stages.zookeeper_ensemble, seconds=15)
