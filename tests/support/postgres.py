@@ -257,6 +257,12 @@ class Server:
         )
         return found != "0"
 
+    def caught_up_with(self, primary: Server) -> None:
+        """Wait until this standby shows all that is written there now."""
+        reached = primary.sql("SELECT pg_current_wal_lsn()")
+        shown = f"SELECT pg_last_wal_replay_lsn() >= '{reached}'"
+        self._until(lambda: self.sql(shown) == "t", "it has caught up")
+
     def confirm_by(self, standby: Server | None) -> None:
         """Answer a commit only when that standby has it too; None: nobody is waited for."""
         name = standby.name if standby else ""
