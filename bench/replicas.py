@@ -206,10 +206,10 @@ class Run:
             if each.is_late
         ]
         slow = [
-            f"{what}: {seconds:.2f} s until whoever held the preset had acted by it"
-            for what, all_of_it in self._people.reached.items()
-            for seconds in all_of_it
-            if seconds > LIMIT_SECONDS
+            f"{each.preset}: {each.what} through {each.through} was answered after "
+            f"{each.answered:.2f} s and done by {each.by} after {each.seconds:.2f} s"
+            for each in self._people.reached
+            if each.seconds > LIMIT_SECONDS
         ]
         return [
             *self._stuck, *late, *slow, *self._takeovers.wrong, *self._cloud.wrong,
@@ -232,8 +232,11 @@ class Run:
             "takeovers": self._takeover_figures(),
             "sigterm_to_end": against(self._chaos.endings, GRACE.total_seconds()),
             "wishes": {
-                what: against(seconds, LIMIT_SECONDS)
-                for what, seconds in sorted(self._people.reached.items())
+                what: against(
+                    [each.seconds for each in self._people.reached if each.what == what],
+                    LIMIT_SECONDS,
+                )
+                for what in sorted({each.what for each in self._people.reached})
             },
             "wishes_disturbed_by_faults": sum(self._people.disturbed.values()),
             "reads": reads.asked,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -45,6 +45,20 @@ class Disturbed(Exception):
     """A fault came in between."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """One wish that was carried out by whoever held the preset."""
+
+    what: str
+    preset: str
+    through: str
+    by: str
+    answered: float
+    """Seconds until it was taken."""
+    seconds: float
+    """Until it was done."""
+
+
 @dataclass(slots=True)
 class Reads:
     """What readers got."""
@@ -75,7 +89,7 @@ class People:
         self._chance = chance
         self._busy: set[str] = set()
         self.reads = Reads()
-        self.reached: dict[str, list[float]] = defaultdict(list)
+        self.reached: list[Reached] = []
         self.disturbed: Counter[str] = Counter()
         self.wrong: list[str] = []
 
@@ -272,11 +286,13 @@ class People:
             if _is_unhurt(replica, life):
                 self.wrong.append(f"{replica.name}: {what} {preset}: {e.message} ({self._hung()})")
             raise Disturbed from e
-        await self._until(preset, is_done)
-        self.reached[what].append(time.monotonic() - begun)
+        answered = time.monotonic() - begun
+        holder = await self._until(preset, is_done)
+        seconds = time.monotonic() - begun
+        self.reached.append(Reached(what, preset, replica.name, holder.process, answered, seconds))
 
-    async def _until(self, preset: str, is_done: Callable[[], Awaitable[bool]]) -> None:
-        """Disturbed when its holder is hurt, or another one has it."""
+    async def _until(self, preset: str, is_done: Callable[[], Awaitable[bool]]) -> Life:
+        """Who holds it then.  Disturbed when its holder is hurt, or another one has it."""
         holder, end = self._takeovers.holder(preset), time.monotonic() + _PATIENCE
         hits = len(holder.hits) if holder else 0
         while True:
@@ -288,7 +304,7 @@ class People:
             if now is None or now is not holder or len(now.hits) != hits:
                 raise Disturbed
             if is_true:
-                return
+                return now
             if time.monotonic() > end:
                 self.wrong.append(f"{preset}: nothing came of a wish within {_PATIENCE:g} s")
                 raise Disturbed

@@ -7,7 +7,7 @@ of this replica is in its labels, which go along with its session. Takes no lock
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import timedelta
 
 from vmshepherd.runtime.v1 import runtime_service_pb2 as pb
@@ -50,6 +50,8 @@ class Replicas:
         self._tally = tally
         self._clock = clock
         self._members: Sequence[Member] = ()
+        # Those that leave, too: their presets fall to others, and are not free yet.
+        self._alive: Set[str] = frozenset()
         self._others = Tally()
         self._share = FULL
         self._is_fit = True
@@ -60,8 +62,8 @@ class Replicas:
         return home(preset, self._members)
 
     def knows(self, owner: str) -> bool:
-        """Whether a replica is alive, as far as is known."""
-        return any(member.owner == owner for member in self._members)
+        """Whether a replica is alive, as far as is known; one that is leaving is."""
+        return owner in self._alive
 
     @property
     def others(self) -> Tally:
@@ -103,6 +105,7 @@ class Replicas:
 
     def _see(self, sessions: Iterable[pb.Session], schedule: Schedule) -> None:
         ours = [each for each in sessions if each.labels.get("role") == ROLE]
+        self._alive = {each.owner for each in ours}
         self._others = sum((_tally(s) for s in ours if s.owner != self._owner), Tally())
         staying = {each.owner: _member(each) for each in ours if not _is_leaving(each)}
         if self._is_leaving:

@@ -135,6 +135,17 @@ async def test_one_that_leaves_looks_after_nothing_though_its_session_lives() ->
         assert not here.ours()
 
 
+async def test_one_that_leaves_is_known_until_its_session_ends_for_it_is_handing_over() -> None:
+    async with place() as here:
+        await here.joins("me")
+        other = await here.joins("you", leaving="yes")
+        await here.look()
+        assert here.replicas.knows("you")
+        await here.store.close_session(other, deadline=TTL)
+        await here.look()
+        assert not here.replicas.knows("you")
+
+
 async def test_one_that_leaves_knows_whether_others_stay() -> None:
     async with place() as here:
         await here.joins("me")
