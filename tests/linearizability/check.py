@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .calls import Call, Close, Expire
+from .calls import Call, Close, Expire, TryLock
 from .model import Model, Name
 
-MOST_PLACES: Final = 1_000_000
+MOST_PLACES: Final = 300_000
 """Places that are tried before the search gives up."""
 
 Done = frozenset[int]
@@ -51,6 +51,7 @@ class _Search:
         self._events = list(_events(calls))
         self._waiting = list(_waiting(calls, self._events))
         self._open = [n for n, call in enumerate(calls) if call.is_open]
+        self._silent = list(_silent(calls, self._events))
         self._tried: set[tuple[int, Name, Done]] = set()
         self._furthest = 0
 
@@ -76,6 +77,9 @@ class _Search:
         if not is_answer:
             return [(at + 1, name, done)]
         if number in done:
+            # Whether a session has ended that has nothing to say any more does not matter.
+            forgotten = self._silent[at] - {name.holder}
+            name = name._replace(ended=name.ended - forgotten)
             return [(at + 1, name, done - {number})]
         ways = []
         for each in self._waiting[at]:
@@ -124,3 +128,15 @@ def _waiting(calls: Sequence[Call], events: Sequence[Event]) -> Iterator[tuple[i
         elif not calls[number].is_open:
             waiting.append(number)
             waiting.sort(key=lambda n: calls[n].answered or 0)
+
+
+def _silent(calls: Sequence[Call], events: Sequence[Event]) -> Iterator[frozenset[str | None]]:
+    """The sessions of which nothing can be heard any more behind each event."""
+    last = {calls[n].session: at for at, (_, is_answer, n) in enumerate(events) if is_answer}
+    # These may take effect at any time, even of one that does not hold the lock.
+    endless = {call.session for call in calls if call.is_open and isinstance(call.ask, TryLock)}
+    ends = {at: session for session, at in last.items() if session not in endless}
+    silent: frozenset[str | None] = frozenset()
+    for at in range(len(events)):
+        silent |= {ends[at]} if at in ends else set()
+        yield silent

@@ -20,8 +20,6 @@ from .record import Store
 from .scene import Ground
 from .wire import Service
 
-_RESPITE_SECONDS: Final = 2.0
-
 
 @asynccontextmanager
 async def memory(folder: Path) -> AsyncIterator[Ground]:
@@ -42,7 +40,7 @@ async def sqlite(folder: Path) -> AsyncIterator[Ground]:
             stores.append(await life.enter_async_context(opened("sqlite", folder)))
 
         await reopened()
-        yield Ground(stores=stores, faults=[("reopened", reopened)], between_faults=0.2)
+        yield Ground(stores=stores, faults=[("reopened", reopened)])
 
 
 @asynccontextmanager
@@ -50,7 +48,7 @@ async def sqlite_wire(folder: Path) -> AsyncIterator[Ground]:
     """A process that is killed and paused."""
     async with Service.running(folder, "runtime", "sqlite", {}) as service:
         faults = [("killed", service.killed), ("paused", service.paused)]
-        yield Ground(stores=[service.store], faults=faults, between_faults=_RESPITE_SECONDS)
+        yield Ground(stores=[service.store], faults=faults)
 
 
 @asynccontextmanager
@@ -58,7 +56,7 @@ async def memory_wire(folder: Path) -> AsyncIterator[Ground]:
     """A process that is paused."""
     async with Service.running(folder, "runtime", "memory", {}) as service:
         faults = [("paused", service.paused)]
-        yield Ground(stores=[service.store], faults=faults, between_faults=_RESPITE_SECONDS)
+        yield Ground(stores=[service.store], faults=faults)
 
 
 GROUNDS: Final[Mapping[str, Callable[[Path], AbstractAsyncContextManager[Ground]]]] = {

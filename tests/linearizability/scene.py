@@ -39,6 +39,8 @@ class Quarrel:
     """The part of the calls that are cancelled before long."""
     pace_seconds: float = 0.0
     """The longest that a client waits between two calls."""
+    respite_seconds: float = 2.0
+    """The longest between two faults."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +53,6 @@ class Ground:
     stores: list[Store]
     faults: Sequence[tuple[str, Fault]] = ()
     """Each breaks something, and has healed it when it ends."""
-    between_faults: float = 0.5
 
 
 class Misfortune:
@@ -61,7 +62,7 @@ class Misfortune:
         self._faults = list(ground.faults)
         self._least = what.faults
         self._chance = Random(what.seed)
-        self._respite = ground.between_faults
+        self._respite = what.respite_seconds
         self.happened: list[str] = []
         self.enough = asyncio.Event()
 

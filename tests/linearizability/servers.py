@@ -20,9 +20,8 @@ from .wire import Service
 
 T = TypeVar("T")
 
-_PAUSE_SECONDS: Final = 2.0
+_PAUSE_SECONDS: Final = 1.6
 """Longer than the drivers wait here."""
-_RESPITE_SECONDS: Final = 2.0
 _POSTGRES: Final[Mapping[str, Any]] = {"statement_timeout": "1s", "connect_timeout": "1s"}
 _ZOOKEEPER: Final[Mapping[str, Any]] = {"timeout": "1s"}
 
@@ -82,7 +81,7 @@ async def _two_stores(
     faults: Sequence[tuple[str, Fault]],
 ) -> AsyncIterator[Ground]:
     async with opened(driver, folder, options) as one, opened(driver, folder, options) as other:
-        yield Ground(stores=[one, other], faults=faults, between_faults=_RESPITE_SECONDS)
+        yield Ground(stores=[one, other], faults=faults)
 
 
 @asynccontextmanager
@@ -100,7 +99,7 @@ async def _two_services(
         own = [(f"{s.name} killed", s.killed) for s in services]
         own += [(f"{s.name} paused", s.paused) for s in services]
         stores = [service.store for service in services]
-        yield Ground(stores=[*stores], faults=[*faults, *own], between_faults=_RESPITE_SECONDS)
+        yield Ground(stores=[*stores], faults=[*faults, *own])
 
 
 def _faults_of(server: postgres.Server) -> list[tuple[str, Fault]]:

@@ -16,10 +16,12 @@ from tests.linearizability.scene import Quarrel
 
 pytestmark = pytest.mark.e2e
 
-BRIEF = Quarrel(seed=1, calls=80, faults=2, pace_seconds=0.02)
+BRIEF = Quarrel(seed=1, calls=60, faults=2, pace_seconds=0.02, respite_seconds=0.5)
 
 
-@pytest.mark.parametrize("ground", GROUNDS)
+@pytest.mark.parametrize(
+    "ground", ["memory", "sqlite", "sqlite-wire", "postgres", "postgres-wire", "zookeeper"]
+)
 async def test_one_order_explains_what_clients_were_told_under_faults(
     ground: str, tmp_path: Path
 ) -> None:
