@@ -34,11 +34,13 @@ from vmshepherd.runtime.v1.runtime_service_pb2_grpc import RuntimeServiceStub
 from vmshepherd_kit import dial, entry, stamps
 from vmshepherd_kit.clock import SystemClock
 from vmshepherd_kit.config_file import Suite
+from vmshepherd_kit.errors import ShepherdError
 
 _NAMES: Final = tuple(f"preset/{number}" for number in range(8))
 _MAX_EVENTS: Final = 2000
 _LONGEST_LIFE: Final = 40
 """In answers."""
+_LONGEST_COMMIT: Final = 0.02
 
 _PROCESSES: Final = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["bench.locks_kills"])
@@ -61,8 +63,13 @@ async def kills(count: int, *, seed: str) -> Toll:
     with tempfile.TemporaryDirectory(prefix="vmshepherd-kills-") as folder:
         victim = _Victim(Path(folder))
         for number in range(count):
-            await victim.live(f"life-{number}", answers=dice.randint(1, _LONGEST_LIFE))
-            await victim.autopsy()
+            await victim.live(
+                f"life-{number}",
+                answers=dice.randint(1, _LONGEST_LIFE),
+                then=dice.uniform(0, _LONGEST_COMMIT),
+            )
+            if not await victim.is_well():
+                break
     return victim.toll
 
 
@@ -85,13 +92,17 @@ class _Victim:
         runtime = {"listen": listen, "driver": "sqlite", "options": options}
         return {"log": {"level": "error"}, "runtime": runtime}
 
-    async def live(self, life: str, *, answers: int) -> None:
-        """Begin, answer writers side by side so often, and be killed while they write on."""
+    async def live(self, life: str, *, answers: int, then: float) -> None:
+        """Begin, answer writers side by side so often, and be killed some time later, while they
+        write on.
+        """
         self._wanted, self._enough = answers, asyncio.Event()
         async with self._serving() as (process, stub):
             working = [self._enough.wait(), *(self._write(stub, name, life) for name in _NAMES)]
             tasks = [asyncio.ensure_future(work) for work in working]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # Right after an answer, nothing but the next transaction's beginning would be hit.
+            await asyncio.sleep(then)
             process.kill()
             self.toll.kills += 1
             for task in tasks:
@@ -164,9 +175,16 @@ class _Victim:
         self._answered.events |= zip(event_ids(batch), answer.sequences, strict=True)
         self._count()
 
-    async def autopsy(self) -> None:
-        """Open the file and ask what has survived; from then on, that is what was answered."""
-        found = await self._found()
+    async def is_well(self) -> bool:
+        """Open the file and ask what has survived; from then on, that is what was answered.
+
+        False when it cannot be opened any more.
+        """
+        try:
+            found = await self._found()
+        except ShepherdError as e:
+            self.toll.wrong.append(f"damaged: {e.message}")
+            return False
         self.toll.wrong += wrong(self._answered, found)
         self.toll.kills_in_mid_answer += unanswered(self._answered, found) > 0
         self._answered = Answered(
@@ -174,6 +192,7 @@ class _Victim:
             versions={state.name: state.version for state in found.states},
         )
         self._newest = max((each.sequence for each in found.events), default=self._newest)
+        return True
 
     async def _found(self) -> Found:
         folder, options = self._folder, SqliteOptions(path=self._file, max_events=_MAX_EVENTS)

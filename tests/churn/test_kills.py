@@ -65,7 +65,7 @@ def test_what_is_there_and_was_not_answered_is_not_wrong_either() -> None:
         pytest.param(replace(WHOLE, states=[state("a", 2)]), "lost: version 3", id="version"),
         pytest.param(replace(WHOLE, states=[]), "lost: version 3", id="state"),
         pytest.param(
-            replace(WHOLE, states=[state("a", 3, value_of("a", 3)[:2000])]),
+            replace(WHOLE, states=[state("a", 3, value_of("a", 3)[:10_000])]),
             "half a state",
             id="half",
         ),
