@@ -28,6 +28,13 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip,target=/etc/pip.conf --
     python -m venv --without-pip /opt/vmshepherd && \
     python -m pip --python /opt/vmshepherd install --only-binary :all: --require-hashes -r requirements.lock
 
+# What the stores need beyond that, apart from it: the runtime service alone speaks to databases.
+FROM dependencies AS stores
+COPY requirements-runtime.lock ./
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
+    if [ -f /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
+    python -m pip --python /opt/vmshepherd install --only-binary :all: --root /added --require-hashes -r requirements-runtime.lock
+
 # The wheel, with the stubs that its build generates from the contracts, by the generators that the lock names.
 FROM builder AS wheel
 COPY requirements-dev.lock ./
@@ -69,6 +76,7 @@ HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["pyth
 CMD ["serve", "preset", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
 
 FROM suite AS runtime_service
+COPY --from=stores /added/opt/vmshepherd /opt/vmshepherd
 EXPOSE 50052
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50052"]
 CMD ["serve", "runtime", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
@@ -90,6 +98,7 @@ CMD ["serve", "orchestrator", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
 
 # The suite in one process, its presets in /etc/vmshepherd/presets.d; with other arguments, the command.
 FROM suite AS vmshepherd
+COPY --from=stores /added/opt/vmshepherd /opt/vmshepherd
 EXPOSE 50055
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50055"]
 CMD ["up"]

@@ -49,6 +49,7 @@ protos: $(MADE)/venv ## Generate the Python stubs of the contracts anew.
 lock: $(MADE)/venv ## Pin the newest versions that pyproject.toml allows.
 	$(BIN)/uv pip compile --upgrade $(LOCKING) --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --upgrade $(LOCKING) --constraints requirements.lock --all-extras --group dev --output-file requirements-dev.lock pyproject.toml
+	$(BIN)/uv pip compile --upgrade $(LOCKING) --constraints requirements-dev.lock --extra postgres --extra zookeeper --output-file requirements-runtime.lock pyproject.toml
 
 clean: ## Remove all that was made here: environment, stubs, caches.
 	rm -rf $(VENV) $(MADE) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -96,11 +96,18 @@ def test_every_image_runs_as_a_user_without_rights_and_ends_politely(image: str)
 
 def test_all_that_is_fetched_is_checked_against_a_lock() -> None:
     installs = re.findall(r"pip --python \S+ install (.*)$", DOCKERFILE, re.MULTILINE)
-    assert len(installs) == 3
+    assert len(installs) == 4
     for install in installs:
         assert "--no-index" in install or re.search(
-            r"--require-hashes -r requirements(-dev)?\.lock$", install
+            r"--require-hashes -r requirements(-dev|-runtime)?\.lock$", install
         )
+
+
+@pytest.mark.parametrize("image", [*PACKAGES.values(), "vmshepherd"])
+def test_only_what_keeps_the_store_carries_what_databases_need(image: str) -> None:
+    added = re.findall(r"^COPY --from=(\S+)", stages()[image], re.MULTILINE)
+    assert added == (["stores"] if image in {"runtime_service", "vmshepherd"} else [])
+    assert "-r requirements-runtime.lock" in stages()["stores"]
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "docker-compose.yml", ".dockerignore"])
@@ -115,7 +122,8 @@ def test_everything_that_the_wheel_is_built_from_reaches_the_builder() -> None:
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     needed = {package.split("/")[0] for package in packages}
     files = {"pyproject.toml", "hatch_build.py", "LICENSE", PROJECT["project"]["readme"]}
-    assert let_in == needed | files | {"requirements.lock", "requirements-dev.lock"}
+    locks = {path.name for path in ROOT.glob("requirements*.lock")}
+    assert let_in == needed | files | locks
 
 
 def test_images_bear_the_version_of_the_project() -> None:

@@ -57,7 +57,10 @@ def models_in(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
 def keys_of(model: type[BaseModel], prefix: str = "", given: Any = None) -> Iterator[Key]:
     """All keys of a model; `given` is the default of what holds it."""
     for name, field in model.model_fields.items():
-        path, default = prefix + (field.alias or name), getattr(given, name, default_of(name, field))
+        path, default = (
+            prefix + (field.alias or name),
+            getattr(given, name, default_of(name, field)),
+        )
         within = list(models_in(field.annotation))
         if not within or any(through for through, _ in within):
             yield Key(path, default)

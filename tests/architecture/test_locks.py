@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ["requirements.lock", "requirements-dev.lock"]
+RUNTIME = "requirements-runtime.lock"
+LOCKS = ["requirements.lock", "requirements-dev.lock", RUNTIME]
+STORES = ["postgres", "zookeeper"]
 ENTRY = re.compile(r"^(?P<name>[a-z0-9.-]+)==(?P<version>[^\s;]+)", re.MULTILINE)
 
 
@@ -42,9 +44,22 @@ def test_the_locks_hold_what_the_project_declares() -> None:
     assert names(project["dependency-groups"]["dev"]) <= pins("requirements-dev.lock").keys()
 
 
-def test_tests_run_on_the_very_versions_that_are_shipped() -> None:
-    shipped = pins("requirements.lock")
-    assert shipped.items() <= pins("requirements-dev.lock").items()
+def test_the_stores_of_the_runtime_service_are_locked_for_it_alone() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    needed = set[str]().union(*(names(extras[store]) for store in STORES))
+    assert needed <= pins(RUNTIME).keys()
+    assert needed & pins("requirements.lock").keys() == set()
+
+
+def test_the_runtime_service_speaks_to_the_others_by_the_versions_that_they_have() -> None:
+    assert pins("requirements.lock").items() <= pins(RUNTIME).items()
+
+
+@pytest.mark.parametrize("shipped", ["requirements.lock", RUNTIME])
+def test_tests_run_on_the_very_versions_that_are_shipped(shipped: str) -> None:
+    assert pins(shipped).items() <= pins("requirements-dev.lock").items()
 
 
 def test_the_build_generates_with_the_locked_generators() -> None:
