@@ -43,7 +43,8 @@ class Chaos:
         end = time.monotonic() + seconds
         while time.monotonic() + every <= end:
             await asyncio.sleep(every)
-            service = self._chance.choices(self._services, [5] + [1] * (len(self._services) - 1))[0]
+            numbers = [len(self._fleet.of(service)) for service in self._services]
+            service = self._chance.choices(self._services, numbers)[0]
             self.hurt(service, self._chance.choice(list(Kind)))
             self._notice_ends()
 

@@ -36,8 +36,9 @@ _LOOK: Final = 0.02
 _PATIENCE: Final = 15.0
 # Held for so long, so that nothing of a former fault is measured.
 _CALM: Final = 3.0
-# More than the greater of 5 and 50 %: a person is asked.
-_MANY: Final = 6
+# A count that changes by more than the greater of these needs a person.
+_FREE: Final = 5
+_FREE_PERCENT: Final = 50
 _LARGEST: Final = 25
 
 
@@ -212,9 +213,10 @@ class People:
 
     async def _approve(self, preset: str) -> None:
         before = self._counts[preset]
-        if before + _MANY > _LARGEST:
+        wanted = before + max(_FREE, before * _FREE_PERCENT // 100) + 1
+        if wanted > _LARGEST:
             return
-        self.declare(preset, before + _MANY)
+        self.declare(preset, wanted)
         request = api.ReconcilePresetRequest(presets=[preset], approve_count=True, actor=ACTOR)
 
         def is_asking(view: PresetView) -> bool:

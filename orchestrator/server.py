@@ -1,7 +1,8 @@
 """Composition root of the orchestrator: settings → clients → cycles → schedule → admin API.
 
-The only file that brings the parts together. At its end the API drains, running cycles may finish,
-and the session is closed, so that its locks are free at once.
+The only file that brings the parts together. At its end the API drains while other replicas take
+the presets, running cycles may finish, and the session is closed, so that its locks are free at
+once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 
 import grpc
@@ -74,10 +76,11 @@ async def running(
                 interceptors=interceptors,
             )
         )
+        running = Running(server, parts)
         try:
-            yield Running(server, parts)
+            yield running
         finally:
-            await _hand_over(parts)
+            await running.hand_over()
 
 
 class Running(serve.Around):
@@ -86,6 +89,17 @@ class Running(serve.Around):
     def __init__(self, server: serve.Server, parts: Parts) -> None:
         super().__init__(server)
         self._parts = parts
+        self._handing: asyncio.Task[None] | None = None
+
+    async def drain(self, grace: timedelta) -> None:
+        """End the API politely; others take the presets meanwhile: callers may wait long."""
+        await asyncio.gather(super().drain(grace), self.hand_over())
+
+    async def hand_over(self) -> None:
+        """Leave the presets to others, once."""
+        if self._handing is None:
+            self._handing = asyncio.create_task(_hand_over(self._parts))
+        await asyncio.shield(self._handing)
 
     async def reload(self, config: Config) -> None:
         """Let new settings take force.  Refused as a whole when one of them needs a restart."""
@@ -236,7 +250,7 @@ def _background(parts: Parts) -> AbstractAsyncContextManager[None]:
 
 
 async def _hand_over(parts: Parts) -> None:
-    """Let others take the presets before the end, each when its cycle is over."""
+    """Let others take the presets, each when its cycle is over."""
     cycles = parts.cycles
     if not cycles.replicas.leave():
         return
