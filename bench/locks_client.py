@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -28,7 +28,8 @@ NAMES: Final = ("north", "east", "south", "west")
 TTL: Final = 0.3
 MARGIN: Final = 0.02
 _DEADLINE: Final = timedelta(seconds=0.5)
-_BETWEEN_TRIES: Final = (0.05, 0.15)
+_MOST_AT_ONCE: Final = 3
+_BETWEEN_TRIES: Final = (0.1, 0.25)
 
 Answer = TypeVar("Answer")
 
@@ -80,15 +81,16 @@ class Client:
 
     async def _turn(self) -> None:
         lease = await self._leased()
-        grant = await self._try_lock(lease, self._dice.choice(NAMES))
-        if grant and now() < grant.ended:
-            # Unless it is given back in good order, nobody knows what became of it: away with it.
+        names = self._dice.sample(NAMES, self._dice.randint(1, _MOST_AT_ONCE))
+        grants = await self._try_locks(lease, names)
+        if grants and now() < lease.deadline:
+            # Unless all is given back in good order, nobody knows what is held: away with it.
             self._lease = None
-            if await self._manner()(lease, grant):
+            if await self._manner()(lease, grants):
                 self._lease = lease
 
-    def _manner(self) -> Callable[[Lease, Grant], Awaitable[bool]]:
-        """How a lock is held; true when the session is as good as before, and without locks."""
+    def _manner(self) -> Callable[[Lease, list[Grant]], Awaitable[bool]]:
+        """How locks are held; true when the session is as good as before, and without locks."""
         manners = {
             self._briefly: 79,
             self._long: 6,
@@ -99,42 +101,40 @@ class Client:
         }
         return self._dice.choices(list(manners), weights=list(manners.values()))[0]
 
-    async def _briefly(self, lease: Lease, grant: Grant) -> bool:
-        await self._write(grant)
-        await asyncio.sleep(self._dice.uniform(0, 0.02))
-        return await self._unlock(lease, grant)
+    async def _briefly(self, lease: Lease, grants: list[Grant]) -> bool:
+        if self._dice.random() < 1 / 2:
+            await self._write(grants)
+        return await self._unlock(lease, grants)
 
-    async def _long(self, lease: Lease, grant: Grant) -> bool:
+    async def _long(self, lease: Lease, grants: list[Grant]) -> bool:
         for _ in range(self._dice.randint(2, 5)):
             await asyncio.sleep(self._dice.uniform(0.05, 0.12))
-            await self._refresh(lease)
-            grant.ended = lease.deadline
+            await self._refresh(lease, grants)
             if now() < lease.deadline:
-                await self._write(grant)
-        return await self._unlock(lease, grant)
+                await self._write(grants)
+        return await self._unlock(lease, grants)
 
-    async def _dawdling(self, lease: Lease, grant: Grant) -> bool:
+    async def _dawdling(self, lease: Lease, grants: list[Grant]) -> bool:
         await asyncio.sleep(TTL * self._dice.uniform(0.7, 2))
         if self._dice.random() < 1 / 3:
-            await self._refresh(lease)
-            grant.ended = lease.deadline
-        await self._write(grant)
+            await self._refresh(lease, grants)
+        await self._write(grants)
         return False
 
-    async def _regretting(self, lease: Lease, grant: Grant) -> bool:
-        await self._unlock(lease, grant)
+    async def _regretting(self, lease: Lease, grants: list[Grant]) -> bool:
+        await self._unlock(lease, grants)
         await asyncio.sleep(self._dice.uniform(0, TTL / 2))
         await self._refresh(lease)
-        await self._write(grant)
+        await self._write(grants)
         return True
 
-    async def _closing(self, lease: Lease, grant: Grant) -> bool:
-        await self._write(grant)
-        grant.ended = min(lease.deadline, now())
+    async def _closing(self, lease: Lease, grants: list[Grant]) -> bool:
+        await self._write(grants)
+        _end(grants, min(lease.deadline, now()))
         await self._ask("CloseSession", pb.CloseSessionRequest(session_id=lease.session_id))
         return False
 
-    async def _vanishing(self, lease: Lease, grant: Grant) -> bool:
+    async def _vanishing(self, lease: Lease, grants: list[Grant]) -> bool:
         return False
 
     # Calls
@@ -158,72 +158,99 @@ class Client:
         answer: pb.OpenSessionResponse = await self._ask("OpenSession", request)
         return Lease(answer.session.session_id, sent + TTL - MARGIN)
 
-    async def _refresh(self, lease: Lease) -> None:
+    async def _refresh(self, lease: Lease, grants: Sequence[Grant] = ()) -> None:
         sent = now()
         await self._ask("RefreshSession", pb.RefreshSessionRequest(session_id=lease.session_id))
         lease.deadline = sent + TTL - MARGIN
+        _end(grants, lease.deadline)
 
-    async def _try_lock(self, lease: Lease, name: str) -> Grant | None:
-        floor = self._newest[name] if self._tells_floor else None
-        wish = pb.LockWish(name=name, floor=floor)
+    async def _try_locks(self, lease: Lease, names: Sequence[str]) -> list[Grant]:
+        wishes = [pb.LockWish(name=name, floor=self._floor(name)) for name in names]
         asked = now()
         answer: pb.TryLockResponse = await self._ask(
-            "TryLock", pb.TryLockRequest(session_id=lease.session_id, wishes=[wish])
+            "TryLock", pb.TryLockRequest(session_id=lease.session_id, wishes=wishes)
         )
-        [result] = answer.results
-        if not result.HasField("acquired"):
-            return None
-        token = result.acquired.fencing_token
-        self._newest[name] = max(self._newest[name], token)
-        grant = Grant(name, self._number, lease.session_id, token, asked, now(), lease.deadline)
-        self._history.grants.append(grant)
-        return grant
+        answered = now()
+        grants = []
+        for result in answer.results:
+            if result.HasField("acquired"):
+                name, token = result.name, result.acquired.fencing_token
+                self._newest[name] = max(self._newest[name], token)
+                place = (name, self._number, lease.session_id)
+                grants.append(Grant(*place, token, asked, answered, lease.deadline))
+        self._history.grants += grants
+        return grants
 
-    async def _unlock(self, lease: Lease, grant: Grant) -> bool:
-        grant.ended = min(lease.deadline, now())
-        lock = pb.HeldLock(name=grant.name, fencing_token=grant.token)
-        await self._ask("Unlock", pb.UnlockRequest(session_id=lease.session_id, locks=[lock]))
+    def _floor(self, name: str) -> int | None:
+        return self._newest[name] if self._tells_floor else None
+
+    async def _unlock(self, lease: Lease, grants: list[Grant]) -> bool:
+        _end(grants, min(lease.deadline, now()))
+        locks = [pb.HeldLock(name=grant.name, fencing_token=grant.token) for grant in grants]
+        await self._ask("Unlock", pb.UnlockRequest(session_id=lease.session_id, locks=locks))
         return True
 
-    async def _write(self, grant: Grant) -> None:
-        """Write what is stored anew, with the version that it has: only the token can be wrong."""
-        stored = await self._read(grant.name)
-        self._marks += 1
-        mark = f"client {self._number}, write {self._marks}"
-        write = pb.StateWrite(
-            name=grant.name,
-            value=mark.encode(),
-            fencing_token=grant.token,
-            expected_version=stored.version,
-        )
+    async def _write(self, grants: list[Grant]) -> None:
+        """Write what is stored anew, with the versions that it has: only a token can be wrong."""
+        stored = await self._read([grant.name for grant in grants])
+        marks = [self._mark() for _ in grants]
+        writes = [
+            pb.StateWrite(
+                name=grant.name,
+                value=mark.encode(),
+                fencing_token=grant.token,
+                expected_version=sight.version,
+            )
+            for grant, mark, sight in zip(grants, marks, stored, strict=True)
+        ]
         sent = now()
-        version, reason = await self._put(grant.session, write)
-        if sent >= grant.ended:
-            self.late_writes[reason] += 1
-        self._history.writes.append(Write(grant.name, mark, grant.token, sent, now(), version))
+        outcomes = await self._put(grants[0].session, writes)
+        answered = now()
+        for grant, mark, (version, reason) in zip(grants, marks, outcomes, strict=True):
+            if sent >= grant.ended:
+                self.late_writes[reason] += 1
+            write = Write(grant.name, mark, grant.token, sent, answered, version)
+            self._history.writes.append(write)
 
-    async def _put(self, session_id: str, write: pb.StateWrite) -> tuple[int | None, str]:
-        """The version that is written, or None; and what was said."""
-        request = pb.PutStatesRequest(session_id=session_id, writes=[write])
+    async def _put(
+        self, session_id: str, writes: list[pb.StateWrite]
+    ) -> list[tuple[int | None, str]]:
+        """The version that each has written, or None; and what was said."""
+        request = pb.PutStatesRequest(session_id=session_id, writes=writes)
         try:
             answer: pb.PutStatesResponse = await self._ask("PutStates", request)
         except ShepherdError as e:
-            return None, e.reason
-        [result] = answer.results
-        refusal = from_proto(result.status)
-        return (None, refusal.reason) if refusal else (result.version, "TAKEN")
+            return [(None, e.reason)] * len(writes)
+        refusals = [from_proto(result.status) for result in answer.results]
+        return [
+            (None, refusal.reason) if refusal else (result.version, "TAKEN")
+            for refusal, result in zip(refusals, answer.results, strict=True)
+        ]
 
-    async def _read(self, name: str) -> Sight:
+    async def _read(self, names: list[str]) -> list[Sight]:
         sent = now()
         answer: pb.GetStatesResponse = await self._ask(
-            "GetStates", pb.GetStatesRequest(names=[name])
+            "GetStates", pb.GetStatesRequest(names=names)
         )
-        state = answer.results[0].state
-        sight = Sight(name, state.value.decode(), state.fencing_token, state.version, sent, now())
-        self._history.sights.append(sight)
-        return sight
+        answered = now()
+        states = [result.state for result in answer.results]
+        sights = [
+            Sight(name, s.value.decode(), s.fencing_token, s.version, sent, answered)
+            for name, s in zip(names, states, strict=True)
+        ]
+        self._history.sights += sights
+        return sights
+
+    def _mark(self) -> str:
+        self._marks += 1
+        return f"client {self._number}, write {self._marks}"
 
     async def _ask(self, method: str, request: Any) -> Any:
         """What a replica answers, whichever."""
         asked = getattr(self._dice.choice(self._replicas), method)
         return await dial.ask(asked, request, deadline=_DEADLINE)
+
+
+def _end(grants: Iterable[Grant], moment: Seconds) -> None:
+    for grant in grants:
+        grant.ended = moment

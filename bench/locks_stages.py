@@ -141,7 +141,7 @@ def zookeeper_ensemble() -> Iterator[Stage]:
                 "service killed": faults.kill(services),
                 "service held up": faults.hold_up(services),
             },
-            beat=8,
+            beat=10,
         )
 
 
