@@ -18,6 +18,7 @@ from .model import Name
 _CHANGES = 12
 """So many calls that changed something are told before the one that nothing explains."""
 _STATES = 4
+_LATER = 6
 _FINEST = 32
 _MOST_PLACES = 20_000
 
@@ -52,6 +53,7 @@ def told(name: str, calls: Sequence[Call], found: Violation, *, seed: int) -> st
             *(f"    {_state(each, shown)}" for each in last.possible[:_STATES]),
             *([f"    … or {rest} more"] if (rest := len(last.possible) - _STATES) > 0 else []),
             *_times_to_come(calls, last, since),
+            *_afterwards(calls, last, since),
         ]
     )
 
@@ -63,6 +65,14 @@ def _times_to_come(calls: Sequence[Call], last: Violation, since: int) -> Iterat
         if isinstance(call.ask, Expire) and call.ask.session in holders:
             what = "its locks may be free" if call.ask.frees else "it may expire"
             yield f"  {call.ask.session}: {what} from {(call.sent - since) / 1e6:.3f} on"
+
+
+def _afterwards(calls: Sequence[Call], last: Violation, since: int) -> Iterator[str]:
+    """What the next were told: whether it was gone in a moment, or for good."""
+    end = last.call.answered or 0
+    later = [call for call in calls if call.sent > end and not call.is_open]
+    yield from (["  afterwards:"] if later else [])
+    yield from (f"  {_line(call, since)}" for call in later[:_LATER])
 
 
 def _until(calls: Sequence[Call], found: Violation) -> list[Call]:
