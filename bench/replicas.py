@@ -239,6 +239,7 @@ class Run:
                 for what in sorted({each.what for each in self._people.reached})
             },
             "wishes_disturbed_by_faults": sum(self._people.disturbed.values()),
+            "wishes_asked_again": self._people.asked_again,
             "reads": reads.asked,
             "reads_whose_replica_was_hurt": reads.unanswered_by_the_dead,
             "read_seconds": spread(reads.seconds),

@@ -25,7 +25,7 @@ from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
 from vmshepherd.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
 from vmshepherd.orchestrator.v1.view_pb2 import PresetPhase, PresetView
 from vmshepherd_kit import dial
-from vmshepherd_kit.errors import ShepherdError
+from vmshepherd_kit.errors import ShepherdError, Unavailable
 
 ACTOR: Final = "bench"
 LIMIT_SECONDS: Final = 1.0
@@ -92,6 +92,7 @@ class People:
         self.reads = Reads()
         self.reached: list[Reached] = []
         self.disturbed: Counter[str] = Counter()
+        self.asked_again = 0
         self.wrong: list[str] = []
 
     # Readers
@@ -277,21 +278,35 @@ class People:
         is_done: Callable[[], Awaitable[bool]],
     ) -> None:
         """Ask a random replica, and wait until whoever holds the preset has done it."""
-        live = self._fleet.live("orchestrator")
-        if not live:
-            raise Disturbed
-        replica = self._chance.choice(live)
-        life, begun = replica.life, time.monotonic()
-        try:
-            await ask(_stub(replica))
-        except ShepherdError as e:
-            if _is_unhurt(replica, life):
-                self.wrong.append(f"{replica.name}: {what} {preset}: {e.message} ({self._hung()})")
-            raise Disturbed from e
+        begun = time.monotonic()
+        replica = await self._asked(what, preset, ask)
         answered = time.monotonic() - begun
         holder = await self._until(preset, is_done)
         seconds = time.monotonic() - begun
         self.reached.append(Reached(what, preset, replica.name, holder.process, answered, seconds))
+
+    async def _asked(
+        self,
+        what: str,
+        preset: str,
+        ask: Callable[[OrchestratorServiceStub], Awaitable[object]],
+    ) -> Process:
+        """Whoever has taken the wish: who cannot at present says so, and another one is asked."""
+        while live := self._fleet.live("orchestrator"):
+            replica = self._chance.choice(live)
+            life = replica.life
+            try:
+                await ask(_stub(replica))
+            except Unavailable:
+                self.asked_again += 1
+            except ShepherdError as e:
+                if _is_unhurt(replica, life):
+                    told = f"{what} {preset}: {e.message} ({self._hung()})"
+                    self.wrong.append(f"{replica.name}: {told}")
+                raise Disturbed from e
+            else:
+                return replica
+        raise Disturbed
 
     async def _until(self, preset: str, is_done: Callable[[], Awaitable[bool]]) -> Life:
         """Who holds it then.  Disturbed when its holder is hurt, or another one has it."""

@@ -50,6 +50,9 @@ from .replicas import Replicas
 from .schedule import GRACE, Schedule
 from .servicer import OrchestratorServicer, Parts
 
+# A runtime service that hangs, where there are several: what it is asked for is harmless to repeat.
+PASSED_OVER = timedelta(seconds=1)
+
 
 @asynccontextmanager
 async def running(
@@ -131,7 +134,9 @@ async def _dialled(config: Config, stack: AsyncExitStack) -> _Channels:
     where = config.services
     return _Channels(
         preset=await stack.enter_async_context(dial.channel(where.preset)),
-        runtime=await stack.enter_async_context(dial.channel(where.runtime)),
+        runtime=await stack.enter_async_context(
+            dial.channel(where.runtime, passed_over=PASSED_OVER)
+        ),
         iaas=tuple(
             [
                 await stack.enter_async_context(dial.channel(address, once=ONCE))

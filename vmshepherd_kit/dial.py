@@ -47,6 +47,23 @@ _SERVICE_CONFIG: Final[dict[str, Any]] = {
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.5},
 }
 
+# Who mostly fails or gives no answer is not asked for a while, unless all do (gRFC A50).
+_PASSING_OVER: Final[dict[str, Any]] = {
+    "outlier_detection_experimental": {
+        "interval": "1s",
+        "baseEjectionTime": "5s",
+        "maxEjectionTime": "30s",
+        "maxEjectionPercent": 50,
+        "failurePercentageEjection": {
+            "threshold": 50,
+            "enforcementPercentage": 100,
+            "minimumHosts": 2,
+            "requestVolume": 1,
+        },
+        "childPolicy": [{"round_robin": {}}],
+    }
+}
+
 _OPTIONS: Final[list[tuple[str, str | int]]] = [
     ("grpc.enable_retries", 1),
     ("grpc.keepalive_time_ms", 30_000),
@@ -63,15 +80,27 @@ _OPTIONS: Final[list[tuple[str, str | int]]] = [
 
 
 def channel(
-    address: str, *, deadline: timedelta = _DEADLINE, once: Sequence[tuple[str, str]] = ()
+    address: str,
+    *,
+    deadline: timedelta = _DEADLINE,
+    once: Sequence[tuple[str, str]] = (),
+    passed_over: timedelta | None = None,
 ) -> grpc.aio.Channel:
-    """A channel to `host:port`; close it, or use it as `async with`.
+    """A channel to `host:port`, or to several as `ipv4:host:port,host:port`; close it, or use it as
+    `async with`.
 
     Every call without a deadline gets this one.  Methods named in `once`, as (service, method),
     are never sent again by the channel: a connection that broke after the request was delivered
-    looks like one that broke before.  Keep the channel: one that is collected cancels its calls.
+    looks like one that broke before.  Of several addresses, one that gives no answer within
+    `passed_over` is passed over: the call goes to another one, so both may carry it out.  Keep the
+    channel: one that is collected cancels its calls.
     """
-    options = [("grpc.service_config", json.dumps(_service_config(once))), *_OPTIONS]
+    config, options = _service_config(once), list(_OPTIONS)
+    if passed_over is not None and "," in address:
+        config = _passing_over(config, passed_over)
+        # What the core of gRPC knows a timeout of one attempt by.
+        options.append(("grpc.experimental.enable_hedging", 1))
+    options.append(("grpc.service_config", json.dumps(config)))
     return grpc.aio.insecure_channel(
         address, options=options, interceptors=[_DefaultDeadline(deadline)]
     )
@@ -84,6 +113,16 @@ def _service_config(once: Sequence[tuple[str, str]]) -> dict[str, Any]:
     return {
         **_SERVICE_CONFIG,
         "methodConfig": [*_SERVICE_CONFIG["methodConfig"], {"name": names}],
+    }
+
+
+def _passing_over(config: dict[str, Any], after: timedelta) -> dict[str, Any]:
+    first, *rest = config["methodConfig"]
+    retry = {**first["retryPolicy"], "perAttemptRecvTimeout": f"{after.total_seconds():.3f}s"}
+    return {
+        **config,
+        "loadBalancingConfig": [_PASSING_OVER],
+        "methodConfig": [{**first, "retryPolicy": retry}, *rest],
     }
 
 
