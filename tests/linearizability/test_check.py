@@ -195,6 +195,30 @@ FALSE: dict[str, Iterable[Call]] = {
         GIVEN_BACK,
         call(8, 9, put("x", 1, 1, "late"), Written(2)),
     ],
+    "a write under an old token of the same session": [
+        *BEGUN,
+        call(4, 5, TryLock("x", 1), got(2)),
+        call(6, 7, put("x", 1, 1, "late"), Written(2)),
+    ],
+    "a refusal that tells a wrong newest token": [
+        *BEGUN,
+        call(4, 5, put("y", 1, 1, "late"), StaleToken(7)),
+    ],
+    "an unanswered lock that was got twice": [
+        LOCKED,
+        GIVEN_BACK,
+        call(6, None, TryLock("y")),
+        call(7, 8, Look(), Looked(2, "y")),
+        call(9, 10, Unlock("y", 2), True),
+        call(11, 12, Look(), Looked(3, "y")),
+    ],
+    "a lock that was got by a session that was told it had ended": [
+        LOCKED,
+        GIVEN_BACK,
+        call(6, 9, TryLock("y"), LOST),
+        call(7, 8, Close("y"), True),
+        call(10, 11, TryLock("x"), got(3)),
+    ],
     "a write of another under the right token": [
         *BEGUN,
         call(8, 9, put("y", 1, 1, "stolen"), Written(2)),
