@@ -10,7 +10,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,10 +31,11 @@ VALUE_BYTES: Final = 1000
 LOCKS_SECONDS: Final = 2.0
 STATES_SECONDS: Final = 3.0
 RATIO: Final = 3.0
-_NAMES: Final = [f"preset/{number:05}" for number in range(COUNT)]
 _TTL: Final = 4.0
 _ONE_MESSAGE: Final = 4 * 1024 * 1024 - 64 * 1024
-_BARE_RUNS: Final = 3
+# What stands around one write in a message.
+_FRAMING: Final = 8
+_ROUNDS: Final = 3
 _PATIENCE: Final = timedelta(minutes=2)
 
 
@@ -47,18 +48,32 @@ class Store:
 
 
 async def bulk(driver: str) -> dict[str, Any]:
-    """All figures of one driver."""
+    """The medians of some rounds of one driver, each with names of its own."""
     with _store(driver) as store:
         [address] = store.services.addresses
-        async with dial.channel(address, deadline=_PATIENCE) as channel:
-            found = await _Measurement(RuntimeServiceStub(channel)).all()
-        if store.server:
-            bare = await _bare_seconds(store.server)
-            found |= {
-                "bare_seconds": round(bare, 3),
-                "states_to_bare": round(found["states_seconds"] / bare, 2),
-            }
-        return found
+        async with dial.channel(address, deadline=_PATIENCE) as channel, AsyncExitStack() as stack:
+            holder = await stack.enter_async_context(_holding(RuntimeServiceStub(channel)))
+            rounds = []
+            for number in range(_ROUNDS):
+                found = await holder.round(number)
+                if store.server:
+                    found["bare_seconds"] = await _bare_seconds(store.server, number)
+                rounds.append(found)
+    return _figures(rounds) | {
+        "locks": COUNT,
+        "states": COUNT,
+        "state_bytes": VALUE_BYTES,
+        "refresh_seconds": round(statistics.median(holder.refreshes), 4),
+        "refresh_bytes": holder.refresh.ByteSize(),
+    }
+
+
+def _figures(rounds: Sequence[dict[str, float]]) -> dict[str, Any]:
+    found = {name: round(statistics.median(each[name] for each in rounds), 3) for name in rounds[0]}
+    if "bare_seconds" in found:
+        ratios = [each["states_seconds"] / each["bare_seconds"] for each in rounds]
+        found["states_to_bare"] = round(statistics.median(ratios), 2)
+    return found
 
 
 def complaints(driver: str, found: dict[str, Any]) -> list[str]:
@@ -73,76 +88,79 @@ def complaints(driver: str, found: dict[str, Any]) -> list[str]:
     return wrong
 
 
-class _Measurement:
-    """One session, its locks and its states."""
+class _Holder:
+    """One session that takes locks and writes under them, kept alive by one small call a time."""
 
-    def __init__(self, stub: RuntimeServiceStub) -> None:
+    def __init__(self, stub: RuntimeServiceStub, session_id: str) -> None:
+        self.refresh = pb.RefreshSessionRequest(session_id=session_id)
+        self.refreshes: list[float] = []
         self._stub = stub
-        self._session_id = ""
-        self._tokens: list[int] = []
-        self._refresh = pb.RefreshSessionRequest()
-        self._refreshes: list[float] = []
+        self._session_id = session_id
 
-    async def all(self) -> dict[str, Any]:
-        """One after the other."""
-        ttl = stamps.to_duration(timedelta(seconds=_TTL))
-        opened = await dial.ask(
-            self._stub.OpenSession, pb.OpenSessionRequest(owner="bulk", ttl=ttl)
-        )
-        self._session_id = opened.session.session_id
-        self._refresh.session_id = self._session_id
-        locks = await _timed(self._take_locks())
-        keeping = asyncio.create_task(self._keep())
-        await asyncio.sleep(1.5 * _TTL)
-        states = await _timed(self._put(version=0))
-        again = await _timed(self._put(version=1))
-        keeping.cancel()
-        return {
-            "locks": COUNT,
-            "locks_seconds": round(locks, 3),
-            "refresh_seconds": round(statistics.median(self._refreshes), 4),
-            "refresh_bytes": self._refresh.ByteSize(),
-            "states": COUNT,
-            "state_bytes": VALUE_BYTES,
-            "states_calls": len(self._calls(0)),
-            "states_seconds": round(states, 3),
-            "states_again_seconds": round(again, 3),
-        }
-
-    async def _take_locks(self) -> None:
-        request = pb.TryLockRequest(
-            session_id=self._session_id, wishes=[pb.LockWish(name=name) for name in _NAMES]
-        )
-        answer = await dial.ask(self._stub.TryLock, request)
-        self._tokens = [result.acquired.fencing_token for result in answer.results]
-
-    async def _keep(self) -> None:
-        """By one small call each time."""
+    async def keep(self) -> None:
+        """Until it is cancelled."""
         while True:
-            self._refreshes.append(await _timed(dial.ask(self._stub.RefreshSession, self._refresh)))
+            self.refreshes.append(await _timed(dial.ask(self._stub.RefreshSession, self.refresh)))
             await asyncio.sleep(_TTL / 4)
 
-    async def _put(self, *, version: int) -> None:
+    async def round(self, number: int) -> dict[str, float]:
+        """Take locks, hold them for longer than a session's life, write under them twice."""
+        names = names_of(number)
+        wishes = [pb.LockWish(name=name) for name in names]
+        began = time.monotonic()
+        request = pb.TryLockRequest(session_id=self._session_id, wishes=wishes)
+        answer = await dial.ask(self._stub.TryLock, request)
+        locked = time.monotonic() - began
+        await asyncio.sleep(1.2 * _TTL)
+        tokens = [result.acquired.fencing_token for result in answer.results]
+        first, second = (self._calls(names, tokens, version) for version in (0, 1))
+        return {
+            "locks_seconds": locked,
+            "states_calls": len(first),
+            "states_seconds": await _timed(self._put(first)),
+            "states_again_seconds": await _timed(self._put(second)),
+        }
+
+    async def _put(self, calls: Sequence[pb.PutStatesRequest]) -> None:
         """Every state; that none is refused proves that all locks were kept."""
-        for request in self._calls(version):
+        for request in calls:
             answer = await dial.ask(self._stub.PutStates, request)
             refusals = [from_proto(result.status) for result in answer.results]
             if refusal := next(filter(None, refusals), None):
                 raise refusal
 
-    def _calls(self, version: int) -> list[pb.PutStatesRequest]:
+    def _calls(
+        self, names: Sequence[str], tokens: Sequence[int], version: int
+    ) -> list[pb.PutStatesRequest]:
         """As few as one message's size allows."""
         calls, room = [pb.PutStatesRequest(session_id=self._session_id)], _ONE_MESSAGE
-        for name, token in zip(_NAMES, self._tokens, strict=True):
+        for name, token in zip(names, tokens, strict=True):
             write = pb.StateWrite(
                 name=name, value=value_of(name), fencing_token=token, expected_version=version
             )
-            room -= write.ByteSize() + 8
+            room -= write.ByteSize() + _FRAMING
             if room < 0:
                 calls.append(pb.PutStatesRequest(session_id=self._session_id))
-                room = _ONE_MESSAGE - write.ByteSize() - 8
+                room = _ONE_MESSAGE - write.ByteSize() - _FRAMING
             calls[-1].writes.append(write)
         return calls
+
+
+@asynccontextmanager
+async def _holding(stub: RuntimeServiceStub) -> AsyncIterator[_Holder]:
+    ttl = stamps.to_duration(timedelta(seconds=_TTL))
+    opened = await dial.ask(stub.OpenSession, pb.OpenSessionRequest(owner="bulk", ttl=ttl))
+    holder = _Holder(stub, opened.session.session_id)
+    keeping = asyncio.create_task(holder.keep())
+    try:
+        yield holder
+    finally:
+        keeping.cancel()
+
+
+def names_of(number: int) -> list[str]:
+    """The names of one round."""
+    return [f"preset/{number}/{name:05}" for name in range(COUNT)]
 
 
 def value_of(name: str) -> bytes:
@@ -170,36 +188,20 @@ def _store(driver: str) -> Iterator[Store]:
         yield Store(stack.enter_context(Services(folder, driver, options)), server)
 
 
-async def _bare_seconds(server: postgres.Server) -> float:
-    """The median of some runs, each into a table of its own."""
-    async with _connected(server) as connection:
-        return statistics.median([await _bare(connection, n) for n in range(_BARE_RUNS)])
-
-
-async def _bare(connection: asyncpg.Connection[asyncpg.Record], number: int) -> float:
+async def _bare_seconds(server: postgres.Server, number: int) -> float:
+    """The same rows into an equal table, which is empty as that of the states is at first."""
     table = f"vmshepherd.bare_{number}"
-    await connection.execute(f"CREATE TABLE {table} (LIKE vmshepherd.states INCLUDING ALL)")
     insert = (
         f"INSERT INTO {table} (name, value, version, token, written) SELECT * FROM "  # noqa: S608
         "unnest($1::text[], $2::bytea[], $3::bigint[], $4::bigint[], $5::timestamptz[])"
     )
-    columns: Sequence[Any] = [
-        _NAMES,
-        [value_of(name) for name in _NAMES],
-        [1] * COUNT,
-        [1] * COUNT,
-        [datetime.now(UTC)] * COUNT,
-    ]
-    return await _timed(connection.execute(insert, *columns))
-
-
-@asynccontextmanager
-async def _connected(
-    server: postgres.Server,
-) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    options = server.options()
-    connection = await asyncpg.connect(**options)
+    names = names_of(number)
+    ones = [1] * COUNT
+    written = [datetime.now(UTC)] * COUNT
+    connection = await asyncpg.connect(**server.options())
     try:
-        yield connection
+        await connection.execute(f"CREATE TABLE {table} (LIKE vmshepherd.states INCLUDING ALL)")
+        values = [value_of(name) for name in names]
+        return await _timed(connection.execute(insert, names, values, ones, ones, written))
     finally:
         await connection.close()
