@@ -182,6 +182,18 @@ class Server:
         self.stop(immediate=immediate)
         self.start()
 
+    @contextmanager
+    def set_to(self, **settings: str) -> Iterator[None]:
+        """Restarted with these settings, and with its own ones behind the block."""
+        before = self._settings
+        try:
+            self._settings = before | settings
+            self.restart()
+            yield
+        finally:
+            self._settings = before
+            self.restart()
+
     def pause(self) -> None:
         """Let all of its processes stand still; connections stay open and silent."""
         for pid in self._pids():
