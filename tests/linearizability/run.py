@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -86,6 +87,8 @@ def with_short_sessions(what: Quarrel) -> Quarrel:
 def main() -> int:
     """Run, tell, and fail when anything is not linearizable."""
     wanted = _arguments()
+    # Ended by force or not, no server of ours runs on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     first = wanted.first if wanted.seed is None else wanted.seed
     seeds = range(first, first + (wanted.histories if wanted.seed is None else 1))
     verdicts = [asyncio.run(_one(seed, wanted)) for seed in seeds]
