@@ -21,7 +21,8 @@ from vmshepherd_kit.config_file import Suite  # noqa: E402
 # The nodes of an ensemble are shared by the tests of one process.
 pytestmark = pytest.mark.xdist_group("zookeeper")
 
-TTL = timedelta(seconds=1)
+# Long enough for 26 MiB written on a machine that is busy with other things.
+TTL = timedelta(seconds=2)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from typing import Any, Final, Self, TypeVar
 from kazoo.client import KazooClient
 from kazoo.exceptions import (
     AuthFailedError,
+    ConnectionLoss,
     NoNodeError,
     RolledBackError,
     RuntimeInconsistency,
@@ -32,16 +33,17 @@ from . import failures
 from .client import SENT_AT_ONCE, Client, Send
 from .failures import CONFLICTS, LOST, Conflict
 from .multi_read import MultiRead
-from .operations import Node, Operation, packets
+from .operations import Check, Node, Operation, packets
 from .options import ZookeeperOptions
+from .paths import Paths
 
 T = TypeVar("T")
 
 _BREATH: Final = timedelta(milliseconds=20)
 _BETWEEN_CLIENTS: Final = timedelta(seconds=1)
 _GOODBYE_SECONDS: Final = 3
-# One of what is sent at once is the sync.
-_AT_ONCE: Final = SENT_AT_ONCE - 1
+# What is sent at once begins with a barrier, and ends with a look at the store.
+_AT_ONCE: Final = SENT_AT_ONCE - 2
 # What a transaction answers for the operations that another one's failure undid.
 _BYSTANDERS: Final = (RolledBackError, RuntimeInconsistency)
 
@@ -51,6 +53,7 @@ class Connection:
 
     def __init__(self, options: ZookeeperOptions, clock: Clock, *, base_dir: Path) -> None:
         self._options = options
+        self._store = Paths(options.working_path).store
         self._clock = clock
         self._base_dir = base_dir
         self._where = ",".join(options.servers)
@@ -87,17 +90,28 @@ class Connection:
         except TimeoutError as e:
             raise await self._not_in_time() from e
 
-    async def read(self, paths: Sequence[str]) -> list[Node | None]:
-        """The nodes as they are now, in order; None for those that are not there."""
-        return [node for packet in packets(paths, len) for node in await self._read(packet)]
+    async def read(self, paths: Sequence[str], *, lax: bool = False) -> list[Node | None]:
+        """The nodes as they are now, in order; None for those that are not there.
+
+        A lax read may be late, by as much as a node that was left behind does not know it yet.
+        """
+        begin = _sync(self._store) if lax else _barrier(self._store)
+        return [n for packet in packets(paths, len) for n in await self._read(packet, begin)]
+
+    async def read_bare(self, path: str) -> Node | None:
+        """A node, when there may be no store yet."""
+        _, answer = await self._ask(path, _sync(path), _get(path))
+        return self._node(answer, path)
 
     async def versions(self, paths: Sequence[str]) -> list[int | None]:
         """The versions of the nodes as they are now, in order, without their data."""
-        return [stat and stat.version for stat in await self._each(paths, _exists)]
+        begin = _barrier(self._store)
+        return [stat and stat.version for stat in await self._each(paths, _exists, begin)]
 
-    async def children(self, path: str) -> list[str]:
+    async def children(self, path: str, *, lax: bool = False) -> list[str]:
         """The names of a node's children as they are now; none when it is not there."""
-        _, names = await self._ask(path, _sync(path), _children(path))
+        begin = _sync(self._store) if lax else _barrier(self._store)
+        [names] = await self._seen(path, begin, _children(path))
         return [] if isinstance(names, NoNodeError) else list(names)
 
     async def commit(self, *operations: Operation) -> list[Any]:
@@ -123,24 +137,39 @@ class Connection:
             except AuthFailedError as e:
                 await self._refused(e)
 
-    async def _read(self, paths: Sequence[str]) -> list[Node | None]:
+    async def _read(self, paths: Sequence[str], begin: Send) -> list[Node | None]:
         if self._reads_many:
             try:
-                _, nodes = await self._ask(paths[0], _sync(paths[0]), _multi_read(paths))
+                [nodes] = await self._seen(paths[0], begin, _multi_read(paths))
                 return [self._node(node, path) for node, path in zip(nodes, paths, strict=True)]
             except UnimplementedError:
                 # Before ZooKeeper 3.6.
                 self._reads_many = False
-        nodes = await self._each(paths, _get)
+        nodes = await self._each(paths, _get, begin)
         return [self._node(node, path) for node, path in zip(nodes, paths, strict=True)]
 
-    async def _each(self, paths: Sequence[str], request: Callable[[str], Send]) -> list[Any]:
+    async def _each(
+        self, paths: Sequence[str], request: Callable[[str], Send], begin: Send
+    ) -> list[Any]:
         """The answers for each of the nodes, asked for one by one."""
         groups = [paths[i : i + _AT_ONCE] for i in range(0, len(paths), _AT_ONCE)]
         answers = await asyncio.gather(
-            *(self._ask(group[0], _sync(group[0]), *map(request, group)) for group in groups)
+            *(self._seen(group[0], begin, *map(request, group)) for group in groups)
         )
-        return [answer for group in answers for answer in group[1:]]
+        return [answer for group in answers for answer in group]
+
+    async def _seen(self, path: str, begin: Send, *reads: Send) -> list[Any]:
+        """The answers to some reads, from a node that has all that was committed before.
+
+        A node that loses its leader empties its memory, and may answer from that what it was asked
+        before: then the store is not there either, which is looked at last.
+        """
+        begun, *answers, store = await self._ask(path, begin, *reads, _exists(self._store))
+        if isinstance(begun, list) and isinstance(begun[0], NoNodeError):
+            raise Conflict(self._store)
+        if store is None:
+            raise ConnectionLoss
+        return answers
 
     async def _ask(self, path: str, *sends: Send) -> list[Any]:
         """The answers in order, NoNodeError among them; raises any other error."""
@@ -148,6 +177,9 @@ class Connection:
         for answer in answers:
             if isinstance(answer, (*LOST, AuthFailedError, UnimplementedError)):
                 raise answer
+            if isinstance(answer, Exception) and not isinstance(answer, ZookeeperError):
+                # kazoo lost count of the answers, and has ended.
+                raise ConnectionLoss from answer
             self._expect_node(answer, path)
         self._refusals = 0
         self._kazoo.last_words = ""
@@ -218,6 +250,14 @@ class _LastWords(logging.Handler):
 def _sync(path: str) -> Send:
     """What makes the node that we are connected to as new as the leader."""
     return lambda zookeeper: zookeeper.sync_async(path)
+
+
+def _barrier(store: str) -> Send:
+    """What makes it as new as most of the nodes are: a transaction that changes nothing.
+
+    Other than `sync`, it is not answered by a leader that has lost its followers.
+    """
+    return _commit([Check(store)])
 
 
 def _get(path: str) -> Send:

@@ -28,12 +28,11 @@ class Layout:
         """A step: see to it that all folders are there.  Refused / STORE_TOO_NEW."""
         if self._is_made:
             return
-        folders = list(self._paths.folders())
-        nodes = dict(zip(folders, await self._connection.read(folders), strict=True))
-        for path in (path for path, node in nodes.items() if node is None):
-            with suppress(Conflict):
-                await self._connection.commit(Create(path, self._content(path)))
-        self._refuse_newer(nodes[self._paths.store])
+        for path in self._paths.folders():
+            if await self._connection.read_bare(path) is None:
+                with suppress(Conflict):
+                    await self._connection.commit(Create(path, self._content(path)))
+        self._refuse_newer(await self._connection.read_bare(self._paths.store))
         self._is_made = True
 
     def doubt(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from runtime_service import rules
 from runtime_service.domain import Grant, HeldLock, Lock, LockWish, Page, SessionId, first
@@ -64,11 +65,13 @@ class Locks:
         """What each wish gets.  SessionLost."""
         stored = await self.stored(wish.name for wish in wishes)
         holders = {lock.holder for lock in stored.locks.values() if lock.holder}
-        sessions = await self._registry.holders({session_id, *holders})
-        now = self._clock.elapsed()
-        session = rules.live(sessions.get(session_id), now)
+        found = await self._registry.find({session_id, *holders})
         grants, changed = rules.grant(
-            wishes, session, locks=stored.locks, sessions=sessions, now=now
+            wishes,
+            found.live(session_id).record,
+            locks=stored.locks,
+            sessions=found.records,
+            now=found.now,
         )
         await self._keep(session_id, changed, stored)
         return grants
@@ -82,9 +85,9 @@ class Locks:
         tried: dict[str, LockRecord] = {}
 
         async def give_back() -> list[bool]:
-            sessions = await self._registry.holders([session_id])
-            session = sessions.get(session_id)
-            if session is None or not session.is_live(self._clock.elapsed()):
+            found = await self._registry.find([session_id])
+            session = found.records.get(session_id)
+            if session is None or not session.is_live(found.now):
                 return [False] * len(given)
             stored = await self.stored(lock.name for lock in given)
             ours = {n: k for n, k in tried.items() if _is_given_back(stored.locks.get(n), k)}
@@ -102,8 +105,8 @@ class Locks:
         names = sorted(name for name in everything if name > after)
         stored = await self.stored(names[: limit + 1])
         holders = {lock.holder for lock in stored.locks.values() if lock.holder}
-        sessions = await self._registry.holders(holders)
-        now = self._clock.elapsed()
+        found = await self._registry.find(holders)
+        sessions, now = found.records, found.now
         return first((k.seen(name, now, sessions) for name, k in stored.locks.items()), limit)
 
     async def _keep(
@@ -117,7 +120,11 @@ class Locks:
             self._write(name, records.from_lock(lock, moment), stored)
             for name, lock in changed.items()
         ]
-        await self._connection.commit(self._registry.lives(session_id), *writes)
+        taken_from = {stored.locks[name].holder for name in changed if name in stored.locks}
+        gone = (self._registry.is_gone(each) for each in taken_from - {None, session_id} if each)
+        await self._connection.commit(
+            self._registry.lives(session_id), *chain.from_iterable(gone), *writes
+        )
 
     def _write(self, name: str, data: bytes, stored: Stored) -> Operation:
         if name in stored.versions:

@@ -2,14 +2,15 @@
 
 A session is a node with what is known of it and, as long as it may act, a child: its life.  Whoever
 acts for a session makes its life a condition of the transaction, so that no act of it comes after
-its end.  Once the lock delay has passed, too, the node itself goes.
+its end.  Once the lock delay has passed, too, the node itself goes, and only then the locks are
+free: what one process says of a session is so for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from runtime_service import rules
 from runtime_service.domain import NewSession, Page, Session, SessionId, first
@@ -27,11 +28,29 @@ from .records import Moment
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A session whose life has not ended unnoticed, and the versions of its two nodes."""
+    """A session that keeps its locks, and the versions of its two nodes."""
 
     record: SessionRecord
     node: Node
     beat: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Sessions as they were at a moment; whatever is decided upon them is decided for then."""
+
+    known: Mapping[SessionId, Known]
+    now: timedelta
+
+    @property
+    def records(self) -> dict[SessionId, SessionRecord]:
+        """The sessions, for the rules."""
+        return {each: known.record for each, known in self.known.items()}
+
+    def live(self, session_id: SessionId) -> Known:
+        """One that may act.  SessionLost."""
+        rules.live(self.records.get(session_id), self.now)
+        return self.known[session_id]
 
 
 class Registry:
@@ -45,37 +64,40 @@ class Registry:
 
     # What others build upon, within their steps
 
-    async def known(self, ids: Iterable[SessionId]) -> dict[SessionId, Known]:
-        """Those of the sessions that still keep locks.
+    async def find(self, ids: Iterable[SessionId], *, lax: bool = False) -> Found:
+        """Those of the sessions that keep their locks.
 
-        Whoever's time is over is ended for all others, too, before it is told here.
+        Whoever's time is over has ended for all others, too, before it is told here.
         """
         asked = list(dict.fromkeys(ids))
-        nodes = await self._connection.read([path for each in asked for path in self._both(each)])
+        paths = [path for each in asked for path in self._both(each)]
+        nodes = await self._connection.read(paths, lax=lax)
         moment = Moment.now(self._clock)
-        found = {
+        seen = {
             each: self._seen(each, node, life, moment)
             for each, node, life in zip(asked, nodes[::2], nodes[1::2], strict=True)
             if node is not None
         }
-        for known in found.values():
-            if known.beat is not None and not known.record.is_live(self._clock.elapsed()):
-                await self._end(known)
-        return found
-
-    async def holders(self, ids: Iterable[SessionId]) -> dict[SessionId, SessionRecord]:
-        """The same, for the rules."""
-        return {each: known.record for each, known in (await self.known(ids)).items()}
+        for known in seen.values():
+            await self._end_if_over(known, moment.elapsed)
+        kept = {i: known for i, known in seen.items() if known.record.is_holding(moment.elapsed)}
+        return Found(kept, moment.elapsed)
 
     def lives(self, session_id: SessionId) -> Operation:
         """The condition of all that a session does."""
         return Check(self._paths.life(session_id))
 
+    def is_gone(self, session_id: SessionId) -> Iterator[Operation]:
+        """The condition that a session is not there, for whoever takes its locks."""
+        node = self._paths.session(session_id)
+        yield Create(node)
+        yield Delete(node)
+
     # Steps
 
     async def open(self, new: NewSession) -> Session:
         """See the port."""
-        if new.session_id not in await self.known([new.session_id]):
+        if new.session_id not in (await self.find([new.session_id])).known:
             data = records.from_session(new, Moment.now(self._clock))
             node, life = self._both(new.session_id)
             await self._connection.commit(Create(node, data), Create(life))
@@ -83,7 +105,7 @@ class Registry:
 
     async def refresh(self, session_id: SessionId, labels: Mapping[str, str]) -> Session:
         """See the port."""
-        known = await self._live(session_id)
+        known = (await self.find([session_id])).live(session_id)
         node, life = self._both(session_id)
         beat: list[Operation] = [Set(life, b"", _beat(known))]
         if labels:
@@ -94,19 +116,14 @@ class Registry:
 
     async def list(self, *, after: int, limit: int) -> Page[Session]:
         """See the port."""
-        sessions = await self._all()
-        now = self._clock.elapsed()
-        live = (s.seen(now) for s in sessions if s.is_live(now) and s.number > after)
-        return first(sorted(live, key=lambda session: session.number), limit)
+        found = await self._all(lax=False)
+        wanted = (s for s in found.records.values() if s.is_live(found.now) and s.number > after)
+        in_order = sorted(wanted, key=lambda session: session.number)
+        return first((session.seen(found.now) for session in in_order), limit)
 
     async def look(self) -> None:
-        """End those whose time is over, and forget those whose locks are free."""
-        sessions = await self._all()
-        now = self._clock.elapsed()
-        for session in sessions:
-            if not session.is_holding(now):
-                await self._forget(session.session_id)
-        self._lives.keep({session.session_id for session in sessions})
+        """End those whose time is over, and see the beats of the others."""
+        self._lives.keep((await self._all(lax=True)).known)
 
     def closing(self, session_id: SessionId) -> Callable[[], Awaitable[bool]]:
         """The step that closes it.  After a lost answer, one that is gone was closed by us."""
@@ -114,8 +131,9 @@ class Registry:
 
         async def close() -> bool:
             nonlocal tried
-            known = (await self.known([session_id])).get(session_id)
-            if known is None or not known.record.is_live(self._clock.elapsed()):
+            found = await self.find([session_id])
+            known = found.known.get(session_id)
+            if known is None or not known.record.is_live(found.now):
                 return tried and known is None
             tried = True
             node, life = self._both(session_id)
@@ -127,29 +145,28 @@ class Registry:
     # What they are made of
 
     async def _told(self, session_id: SessionId) -> Session:
-        known = await self._live(session_id)
-        return known.record.seen(self._clock.elapsed())
+        found = await self.find([session_id])
+        return found.live(session_id).record.seen(found.now)
 
-    async def _live(self, session_id: SessionId) -> Known:
-        known = await self.known([session_id])
-        records_of = {each: found.record for each, found in known.items()}
-        rules.live(records_of.get(session_id), self._clock.elapsed())
-        return known[session_id]
+    async def _all(self, *, lax: bool) -> Found:
+        names = await self._connection.children(self._paths.sessions, lax=lax)
+        return await self.find((SessionId(unquoted(name)) for name in names), lax=lax)
 
-    async def _all(self) -> Sequence[SessionRecord]:
-        names = await self._connection.children(self._paths.sessions)
-        known = await self.known(SessionId(unquoted(name)) for name in names)
-        return [each.record for each in known.values()]
+    async def _end_if_over(self, known: Known, now: timedelta) -> None:
+        """Make it true for all that a life is over, or that its locks are free.
 
-    async def _end(self, known: Known) -> None:
-        # A refresh in the meantime has another version, and the step is repeated.
-        life = self._paths.life(known.record.session_id)
-        await self._connection.commit(Delete(life, _beat(known)))
-        self._lives.ended(known.record)
-
-    async def _forget(self, session_id: SessionId) -> None:
-        with suppress(Conflict):
-            await self._connection.commit(Delete(self._paths.session(session_id)))
+        A refresh in the meantime has set another version: then the step is repeated.
+        """
+        session = known.record
+        node, life = self._both(session.session_id)
+        ending: list[Operation] = []
+        if known.beat is not None and not session.is_live(now):
+            ending.append(Delete(life, known.beat))
+        if not session.is_holding(now):
+            ending.append(Delete(node))
+        if ending:
+            await self._connection.commit(*ending)
+            self._lives.ended(session)
 
     def _seen(self, session_id: SessionId, node: Node, life: Node | None, moment: Moment) -> Known:
         beat = life.version if life else None

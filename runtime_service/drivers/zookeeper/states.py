@@ -148,9 +148,9 @@ class _Writing:
         )
 
     async def _judged(self, stored: Stored) -> dict[str, WriteOutcome]:
-        sessions = await self._registry.holders([self._session_id])
+        found = await self._registry.find([self._session_id])
         try:
-            session = rules.live(sessions.get(self._session_id), self._clock.elapsed())
+            session = found.live(self._session_id).record
         except SessionLost:
             if self._may_be_lost:
                 raise
