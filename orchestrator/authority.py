@@ -23,6 +23,8 @@ from .config import Session as Timing
 from .model import PresetName
 
 RETRY_AFTER = timedelta(milliseconds=500)
+# How often it is looked up which locks the store takes for ours.
+RECKONING = timedelta(seconds=30)
 
 _log = log.get("authority")
 
@@ -30,6 +32,11 @@ _log = log.get("authority")
 def lock_name(preset: PresetName) -> str:
     """Name of the lock, and of the state that it guards."""
     return f"preset/{preset}"
+
+
+def preset_of(lock: str) -> PresetName:
+    """The preset of a lock, or of a state, of that name."""
+    return PresetName(lock.removeprefix(lock_name(PresetName(""))))
 
 
 class Authority:
@@ -59,6 +66,7 @@ class Authority:
         self._floors: dict[PresetName, int] = {}
         # Given up here and still taken in the store: nobody else gets them before it is told.
         self._unfreed: dict[PresetName, int] = {}
+        self._asked: set[PresetName] = set()
         self.error = "no session yet"
 
     @asynccontextmanager
@@ -102,7 +110,11 @@ class Authority:
                 return Held(self.owner, RETRY_AFTER)
         session_id = self._session_id
         wish = Wish(session_id, lock_name(preset), self._floors.get(preset, 0))
-        answer = await self._runtime.try_lock(wish)
+        self._asked.add(preset)
+        try:
+            answer = await self._runtime.try_lock(wish)
+        finally:
+            self._asked.discard(preset)
         if session_id != self._session_id:
             raise SessionLost("the session ended while a lock was asked for")
         if isinstance(answer, int):
@@ -181,9 +193,32 @@ class Authority:
         _log.info("session opened", owner=self.owner)
 
     async def _free_what_is_left(self) -> None:
+        reckoned = self._clock.elapsed()
         while True:
             await self._clock.sleep(self._timing.refresh)
+            if self._clock.elapsed() - reckoned >= RECKONING:
+                reckoned = self._clock.elapsed()
+                await self._find_what_is_left()
             await asyncio.gather(*(self._free(*each) for each in list(self._unfreed.items())))
+
+    async def _find_what_is_left(self) -> None:
+        """Find locks that are ours in the store alone: the answer of the grant was lost, or came
+        when nobody waited any more, or a store that lost its last writes forgot that one was freed.
+        """
+        session_id = self._session_id
+        try:
+            locks = await self._runtime.locks()
+        except ShepherdError as e:
+            _log.warning("locks cannot be listed", error=e.message)
+            return
+        if session_id == self._session_id:
+            ours = (lock for lock in locks if lock.owner == self.owner)
+            found = {preset_of(lock.name): lock.fencing_token for lock in ours}
+            self._unfreed |= {
+                preset: token
+                for preset, token in found.items()
+                if preset not in self._tokens and preset not in self._asked
+            }
 
     async def _free(self, preset: PresetName, token: int) -> None:
         session_id = self._session_id

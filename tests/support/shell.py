@@ -41,6 +41,8 @@ class Store:
         self.refusing: dict[str, ShepherdError] = {}
         # What is called instead of the method, before it.
         self.before: dict[str, Callable[[], Awaitable[None]]] = {}
+        # And before its answer comes.
+        self.after: dict[str, Callable[[], Awaitable[None]]] = {}
         self.events: list[event_pb2.Event] = []
         self._sessions = 0
 
@@ -83,6 +85,8 @@ class Store:
         await self._door("try_lock")
         wanted = domain.LockWish(wish.name, wish.floor)
         [grant] = await self.store.try_lock(domain.SessionId(wish.session_id), [wanted])
+        if "try_lock" in self.after:
+            await self.after["try_lock"]()
         if isinstance(grant, domain.Held):
             return Held(grant.owner, grant.remaining)
         return grant.fencing_token
@@ -97,6 +101,11 @@ class Store:
         await self._door("sessions")
         page = await self.store.list_sessions(after=0, limit=1000)
         return [convert.from_session(session, is_owner=False) for session in page.items]
+
+    async def locks(self) -> list[runtime.Lock]:
+        await self._door("locks")
+        page = await self.store.list_locks(after="", limit=1000)
+        return [convert.from_lock(lock) for lock in page.items]
 
     async def get_state(self, name: str) -> runtime.State | None:
         [state] = await self.store.get_states([name])

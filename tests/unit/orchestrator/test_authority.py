@@ -5,7 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from orchestrator.authority import RECKONING
 from orchestrator.clients.runtime import Held, Wish
+from orchestrator.model import PresetName
 from runtime_service.domain import SessionId
 from tests.support.shell import WEB, Store, authority, soon
 from vmshepherd_kit.errors import OutcomeUnknown, SessionLost, StaleFencingToken, Unavailable
@@ -178,9 +180,35 @@ async def test_a_lock_that_is_being_given_back_is_not_given_out_under_its_former
         assert newer > former
 
 
-async def test_what_others_should_know_goes_along_with_a_refresh_and_at_once_when_asked() -> (
-    None
-):
+async def test_a_lock_that_was_granted_without_our_hearing_it_is_freed() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine, other = authority(store, clock), authority(store, clock, owner="b")
+    async with mine.kept(), other.kept():
+        wish = Wish(mine.session_id, "preset/web", 0)
+        assert isinstance(await store.try_lock(wish), int)
+        assert isinstance(await other.hold(WEB), Held)
+        await clock.advance(RECKONING + timedelta(seconds=5))
+        assert isinstance(await other.hold(WEB), int)
+
+
+async def test_a_lock_that_is_held_or_asked_for_is_not_taken_for_one_that_is_left() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    other = PresetName("other")
+    async with mine.kept():
+        token = await mine.hold(WEB)
+        # Granted while the locks are listed, and its answer comes later.
+        store.after["try_lock"] = lambda: hang(clock, 40)
+        asking = asyncio.ensure_future(mine.hold(other))
+        await clock.advance(RECKONING + timedelta(seconds=15))
+        assert mine.token(other) == await asking
+        assert not store.calls["unlock"]
+        assert await mine.hold(WEB) == token
+
+
+async def test_what_others_should_know_goes_along_with_a_refresh_and_at_once_when_asked() -> None:
     clock = FakeClock()
     store, labels = Store(clock), {"share": "100"}
     mine = authority(store, clock, labels=lambda: dict(labels))
