@@ -99,17 +99,9 @@ class Several(Suite):
             if name not in self.daemons or not self.daemons[name].is_alive:
                 self.run(name, "orchestrator")
 
-    def tell_to_end(self, name: str) -> None:
-        """SIGTERM, without waiting for what comes of it."""
-        os.kill(self.daemons[name].pid, signal.SIGTERM)
-
-    def pause(self, name: str) -> None:
-        """Let a process stand still."""
-        os.kill(self.daemons[name].pid, signal.SIGSTOP)
-
-    def resume(self, name: str) -> None:
-        """Let it go on."""
-        os.kill(self.daemons[name].pid, signal.SIGCONT)
+    def send(self, name: str, number: signal.Signals) -> None:
+        """Send a signal, without waiting for what comes of it."""
+        os.kill(self.daemons[name].pid, number)
 
     def close(self) -> None:
         """Leave nothing running."""

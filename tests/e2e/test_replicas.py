@@ -4,6 +4,7 @@ still for longer than its locks live. Whatever moves, no VM is touched by it.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 
@@ -90,7 +91,7 @@ def test_one_that_joins_takes_a_share_from_each_and_no_vm_is_touched(three: Seve
 def test_one_that_is_told_to_end_hands_over_frees_its_locks_and_ends_well(three: Several) -> None:
     vms, before = three.cloud(), three.held()
     began = time.monotonic()
-    three.tell_to_end("second")
+    three.send("second", signal.SIGTERM)
     after = three.until_held("orchestrator", "third")
     took = time.monotonic() - began
     print(f"measured: from SIGTERM to its presets being held by others: {took:.2f} s")  # noqa: T201
@@ -120,7 +121,7 @@ def test_one_that_stood_still_for_too_long_finds_out_and_touches_nothing(three: 
     vms, before = three.cloud(), three.held()
     moved = list(before["third"])
     lost = three.daemons["third"].said().count("session lost")
-    three.pause("third")
+    three.send("third", signal.SIGSTOP)
     three.until_held("orchestrator", "second")
     # Now there is something to be done about each of them, and others do it.
     for preset in moved:
@@ -129,7 +130,7 @@ def test_one_that_stood_still_for_too_long_finds_out_and_touches_nothing(three: 
     made = {vm.marker.preset: vm.marker.fencing_token for vm_id, vm in grown.items()
             if vm_id not in vms}  # fmt: skip
     assert all(made[preset] > before["third"][preset] for preset in moved)
-    three.resume("third")
+    three.send("third", signal.SIGCONT)
     until(
         lambda: three.daemons["third"].said().count("session lost") > lost,
         "it finds out that its session is over",
@@ -142,20 +143,20 @@ def test_a_caller_who_waits_at_one_that_is_told_to_end_does_not_keep_its_presets
     three: Several,
 ) -> None:
     [elsewhere, *_] = three.held()["third"]
-    three.pause("third")
+    three.send("third", signal.SIGSTOP)
     try:
         # Waits for a holder that does not answer.
         request = api.ReconcilePresetRequest(presets=[elsewhere], wait=True)
         waiting = three.replicas["second"].ReconcilePreset.future(request, timeout=30)
         until(lambda: three.events(elsewhere, "", "RECONCILE_ASKED"), "the holder was asked")
         began = time.monotonic()
-        three.tell_to_end("second")
+        three.send("second", signal.SIGTERM)
         until(lambda: not three.held().get("second"), "it has given up its presets")
         took = time.monotonic() - began
         print(f"measured: from SIGTERM to no lock held, with a caller waiting: {took:.2f} s")  # noqa: T201
         waiting.cancel()
     finally:
-        three.resume("third")
+        three.send("third", signal.SIGCONT)
     assert three.daemons["second"].wait() == 0
     assert took < TTL_SECONDS
 
