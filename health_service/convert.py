@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from google.protobuf import json_format, struct_pb2
@@ -13,6 +14,7 @@ from health_service.port import Check
 from vmshepherd.health.v1 import health_service_pb2 as pb2
 from vmshepherd_kit import stamps
 from vmshepherd_kit.errors import BadRequest, Violation
+from vmshepherd_kit.settings import Settings
 
 MOST_TARGETS: Final = 10_000
 _MOST_ADDRESSES: Final = 100
@@ -80,9 +82,16 @@ def from_summary(summary: Summary) -> pb2.ProbeResponse:
 
 def from_check(name: str, check: Check) -> pb2.CheckDescription:
     """A check with the JSON Schema of its options."""
-    schema = struct_pb2.Struct()
-    json_format.ParseDict(check.options.model_json_schema(), schema)
+    schema = _schema(check.options)
     return pb2.CheckDescription(name=name, summary=check.summary, options_schema=schema)
+
+
+@cache
+def _schema(options: type[Settings]) -> struct_pb2.Struct:
+    """Once for each kind of options: every orchestrator asks for it every few seconds."""
+    schema = struct_pb2.Struct()
+    json_format.ParseDict(options.model_json_schema(), schema)
+    return schema
 
 
 def _violations(message: pb2.ProbeRequest) -> list[Violation]:
