@@ -34,7 +34,7 @@ import yaml
 from bench.replicas_chaos import Chaos
 from bench.replicas_fleet import Fleet, Kind
 from bench.replicas_judge import of_journal, settled
-from bench.replicas_people import LIMIT_SECONDS, TEXT, People
+from bench.replicas_people import HUNG_LIMIT_SECONDS, LIMIT_SECONDS, TEXT, People
 from bench.replicas_takeover import Takeover, Takeovers
 from bench.replicas_watch import PROVIDER, Cloud, Store, token_regressions
 from orchestrator.config import Session
@@ -127,7 +127,7 @@ class Run:
         self._store = Store(fleet, self._takeovers)
         self._cloud = Cloud(fleet, self._counts)
         self._people = People(
-            fleet, self._cloud, self._takeovers, counts=self._counts,
+            fleet, self._cloud, self._store, takeovers=self._takeovers, counts=self._counts,
             folder=fleet.folder / "presets", chance=chance,
         )  # fmt: skip
         services = ["orchestrator", "runtime"] if asked.driver in SHARED else ["orchestrator"]
@@ -209,7 +209,7 @@ class Run:
             f"{each.preset}: {each.what} through {each.through} was answered after "
             f"{each.answered:.2f} s and done by {each.by} after {each.seconds:.2f} s"
             for each in self._people.reached
-            if each.seconds > LIMIT_SECONDS
+            if each.seconds > each.limit
         ]
         return [
             *self._stuck, *late, *slow, *self._takeovers.wrong, *self._cloud.wrong,
@@ -231,13 +231,8 @@ class Run:
             "faults": dict(self._chaos.done),
             "takeovers": self._takeover_figures(),
             "sigterm_to_end": against(self._chaos.endings, GRACE.total_seconds()),
-            "wishes": {
-                what: against(
-                    [each.seconds for each in self._people.reached if each.what == what],
-                    LIMIT_SECONDS,
-                )
-                for what in sorted({each.what for each in self._people.reached})
-            },
+            "wishes": self._wish_figures(is_store_whole=True),
+            "wishes_without_a_runtime_service": self._wish_figures(is_store_whole=False),
             "wishes_disturbed_by_faults": sum(self._people.disturbed.values()),
             "wishes_asked_again": self._people.asked_again,
             "reads": reads.asked,
@@ -247,6 +242,14 @@ class Run:
             "longest_look_of_the_bench_seconds": round(self._store.longest_look, 2),
             "wrong": len(wrong),
             "what_was_wrong": list(wrong),
+        }
+
+    def _wish_figures(self, *, is_store_whole: bool) -> dict[str, dict[str, float]]:
+        found = [each for each in self._people.reached if each.is_store_whole is is_store_whole]
+        limit = LIMIT_SECONDS if is_store_whole else HUNG_LIMIT_SECONDS
+        return {
+            what: against([each.seconds for each in found if each.what == what], limit)
+            for what in sorted({each.what for each in found})
         }
 
     def _takeover_figures(self) -> dict[str, Any]:

@@ -64,6 +64,8 @@ class Life:
     is_paused: bool = False
     is_over: bool = False
     is_serving: bool = False
+    changed: float = field(default_factory=time.monotonic)
+    """When it began to serve, or went on after standing still."""
 
     @property
     def is_well(self) -> bool:
@@ -115,6 +117,7 @@ class Process:
     def resume(self) -> None:
         """Let it go on."""
         self.life.is_paused = False
+        self.life.changed = time.monotonic()
         self._send(signal.SIGCONT)
 
     def terminate(self) -> None:
@@ -162,6 +165,7 @@ class Process:
             with suppress(grpc.aio.AioRpcError):
                 answer = await stub.Check(HealthCheckRequest(), timeout=_TRY, wait_for_ready=True)
                 life.is_serving = answer.status == answer.SERVING
+                life.changed = time.monotonic()
             await asyncio.sleep(0.02)
 
 

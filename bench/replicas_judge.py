@@ -93,7 +93,9 @@ async def _not_shared(store: Store, counts: Mapping[str, int]) -> list[str]:
     owners = {lock.name: lock.owner for lock in locks}
     live = [each.owner for each in sessions if is_replica(each)]
     members = members_of(sessions)
-    wrong = [f"{owner} has two sessions" for owner, number in Counter(live).items() if number > 1]
+    left = [name for name, owner in owners.items() if owner and name.startswith("operator/")]
+    wrong = [f"{name}: still held, and nobody writes" for name in left]
+    wrong += [f"{owner} has two sessions" for owner, number in Counter(live).items() if number > 1]
     for name in map(PresetName, sorted(counts)):
         owner, due = owners.get(lock_name(name), ""), home(name, members)
         if owner != due or owner not in live:

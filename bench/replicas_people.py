@@ -19,21 +19,22 @@ from typing import Final
 
 from bench.replicas_fleet import Fleet, Life, Process
 from bench.replicas_takeover import Takeovers
-from bench.replicas_watch import Cloud
+from bench.replicas_watch import Cloud, Store
 from vmshepherd.iaas.v1.vm_pb2 import VmState
 from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
 from vmshepherd.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
 from vmshepherd.orchestrator.v1.view_pb2 import PresetPhase, PresetView
 from vmshepherd_kit import dial
-from vmshepherd_kit.errors import ShepherdError, Unavailable
+from vmshepherd_kit.errors import ShepherdError, Unavailable, VersionMismatch
 
 ACTOR: Final = "bench"
 LIMIT_SECONDS: Final = 1.0
+HUNG_LIMIT_SECONDS: Final = 15.0
 TEXT: Final = "count: {count}\nflavor: small\nimage: any\nhealthcheck: {{driver: dummy}}\n"
 
 _DEADLINE: Final = timedelta(seconds=10)
 _LOOK: Final = 0.02
-_PATIENCE: Final = 15.0
+_PATIENCE: Final = 20.0
 # Held for so long, so that nothing of a former fault is measured.
 _CALM: Final = 3.0
 # A count that changes by more than the greater of these needs a person.
@@ -58,6 +59,15 @@ class Reached:
     """Seconds until it was taken."""
     seconds: float
     """Until it was done."""
+    is_store_whole: bool
+    """Whether every runtime service was there meanwhile, and before."""
+
+    @property
+    def limit(self) -> float:
+        """Seconds that it may take: a holder whose runtime service hangs hears of a wish at its
+        next regular look.
+        """
+        return LIMIT_SECONDS if self.is_store_whole else HUNG_LIMIT_SECONDS
 
 
 @dataclass(slots=True)
@@ -76,14 +86,16 @@ class People:
         self,
         fleet: Fleet,
         cloud: Cloud,
-        takeovers: Takeovers,
+        store: Store,
         *,
+        takeovers: Takeovers,
         counts: dict[str, int],
         folder: Path,
         chance: random.Random,
     ) -> None:
         self._fleet = fleet
         self._cloud = cloud
+        self._store = store
         self._takeovers = takeovers
         self._counts = counts
         self._folder = folder
@@ -266,6 +278,16 @@ class People:
 
     # How it is measured
 
+    def _store_hits(self) -> list[int]:
+        return [len(each.life.hits) for each in self._fleet.of("runtime")]
+
+    def _is_store_whole(self, now: float) -> bool:
+        """Whether every runtime service is there, and was for a while."""
+        return all(
+            each.life.is_live and now - each.life.changed > _CALM
+            for each in self._fleet.of("runtime")
+        )
+
     def _is_calm(self, preset: str) -> bool:
         held = self._takeovers.attended_for(preset, time.monotonic())
         return held > _CALM and preset not in self._busy
@@ -278,12 +300,21 @@ class People:
         is_done: Callable[[], Awaitable[bool]],
     ) -> None:
         """Ask a random replica, and wait until whoever holds the preset has done it."""
-        begun = time.monotonic()
+        begun, store = time.monotonic(), self._store_hits()
         replica = await self._asked(what, preset, ask)
         answered = time.monotonic() - begun
         holder = await self._until(preset, is_done)
-        seconds = time.monotonic() - begun
-        self.reached.append(Reached(what, preset, replica.name, holder.process, answered, seconds))
+        self.reached.append(
+            Reached(
+                what=what,
+                preset=preset,
+                through=replica.name,
+                by=holder.process,
+                answered=answered,
+                seconds=time.monotonic() - begun,
+                is_store_whole=store == self._store_hits() and self._is_store_whole(begun),
+            )
+        )
 
     async def _asked(
         self,
@@ -299,6 +330,10 @@ class People:
                 await ask(_stub(replica))
             except Unavailable:
                 self.asked_again += 1
+            except VersionMismatch as e:
+                if await self._is_left_by_the_dead(preset):
+                    raise Disturbed from e
+                self.asked_again += 1
             except ShepherdError as e:
                 if _is_unhurt(replica, life):
                     told = f"{what} {preset}: {e.message} ({self._hung()})"
@@ -307,6 +342,11 @@ class People:
             else:
                 return replica
         raise Disturbed
+
+    async def _is_left_by_the_dead(self, preset: str) -> bool:
+        """Whether a replica that is hurt has the lock of a preset's wishes, until its end."""
+        holder = await self._store.holder(f"operator/{preset}")
+        return holder is not None and not holder.is_well
 
     async def _until(self, preset: str, is_done: Callable[[], Awaitable[bool]]) -> Life:
         """Who holds it then.  Disturbed when its holder is hurt, or another one has it."""
@@ -323,7 +363,9 @@ class People:
             if is_true:
                 return now
             if time.monotonic() > end:
-                self.wrong.append(f"{preset}: nothing came of a wish within {_PATIENCE:g} s")
+                self.wrong.append(
+                    f"{preset}: {now.process} did nothing for {_PATIENCE:g} s ({self._hung()})"
+                )
                 raise Disturbed
             await asyncio.sleep(_LOOK)
 

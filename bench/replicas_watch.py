@@ -90,6 +90,11 @@ class Store:
                 return found
             request.page_token = page.next_page_token
 
+    async def holder(self, name: str) -> Life | None:
+        """Whose a lock is."""
+        owners = {lock.name: lock.owner for lock in await self.locks()}
+        return self._lives.get(owners.get(name, ""))
+
     async def events(self) -> list[runtime.ListEventsResponse]:
         """Pages of the whole journal, oldest first."""
         pages = list[runtime.ListEventsResponse]()
