@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -47,6 +48,10 @@ _AT_ONCE: Final = SENT_AT_ONCE - 2
 # What a transaction answers for the operations that another one's failure undid.
 _BYSTANDERS: Final = (RolledBackError, RuntimeInconsistency)
 
+# How many items of a batch are worth the patience for one.
+_ITEMS_IN_TIME: Final = 100
+_SILENCE: Final[ContextVar[asyncio.Timeout | None]] = ContextVar("silence", default=None)
+
 
 class Connection:
     """ZooKeeper, by whichever client is sound."""
@@ -79,13 +84,19 @@ class Connection:
             goodbye = connection._client.end()
             await asyncio.to_thread(goodbye.join, _GOODBYE_SECONDS)
 
-    async def settle(self, step: Callable[[], Awaitable[T]]) -> T:
+    async def settle(self, step: Callable[[], Awaitable[T]], *, items: int = 1) -> T:
         """What the step answers, once it is through.
 
-        Unavailable when it is not within the limit; Refused when ZooKeeper does not let us.
+        Unavailable when ZooKeeper does not answer in time, or when the step is not through in a
+        time that grows with the items that it is about; Refused when ZooKeeper does not let us.
         """
+        patience = self._options.timeout.total_seconds()
         try:
-            async with asyncio.timeout(self._options.timeout.total_seconds()):
+            async with (
+                asyncio.timeout(patience * (1 + items / _ITEMS_IN_TIME)),
+                asyncio.timeout(patience) as silence,
+            ):
+                _SILENCE.set(silence)
                 return await self._repeated(step)
         except TimeoutError as e:
             raise await self._not_in_time() from e
@@ -183,7 +194,16 @@ class Connection:
             self._expect_node(answer, path)
         self._refusals = 0
         self._kazoo.last_words = ""
+        self._hear()
         return answers
+
+    def _hear(self) -> None:
+        """An answer came: be silent for as long again, before the step is given up."""
+        if (silence := _SILENCE.get()) is not None:
+            patience = self._options.timeout.total_seconds()
+            # The step may have been given up, and this be what it left behind.
+            with suppress(RuntimeError):
+                silence.reschedule(asyncio.get_running_loop().time() + patience)
 
     def _node(self, answer: Any, path: str) -> Node | None:
         self._expect_node(answer, path)

@@ -44,10 +44,11 @@ class Locks:
 
     # What others build upon, within their steps
 
-    async def stored(self, names: Iterable[str]) -> Stored:
+    async def stored(self, names: Iterable[str], *, lax: bool = False) -> Stored:
         """The locks of these names, as far as they were ever taken."""
         asked = list(dict.fromkeys(names))
-        nodes = await self._connection.read([self._paths.lock(name) for name in asked])
+        paths = [self._paths.lock(name) for name in asked]
+        nodes = await self._connection.read(paths, lax=lax)
         moment = Moment.now(self._clock)
         found = {name: node for name, node in zip(asked, nodes, strict=True) if node}
         return Stored(
@@ -65,7 +66,9 @@ class Locks:
         """What each wish gets.  SessionLost."""
         stored = await self.stored(wish.name for wish in wishes)
         holders = {lock.holder for lock in stored.locks.values() if lock.holder}
-        found = await self._registry.find({session_id, *holders})
+        found = await self._registry.find({session_id, *holders}, lax=True)
+        if session_id not in found.known:
+            found = await self._registry.find({session_id, *holders})
         grants, changed = rules.grant(
             wishes,
             found.live(session_id).record,
@@ -85,7 +88,7 @@ class Locks:
         tried: dict[str, LockRecord] = {}
 
         async def give_back() -> list[bool]:
-            found = await self._registry.find([session_id])
+            found = await self._registry.sure(session_id)
             session = found.records.get(session_id)
             if session is None or not session.is_live(found.now):
                 return [False] * len(given)

@@ -23,6 +23,8 @@ from vmshepherd_kit.settings import Duration, Settings
 _WHERE: Final = "runtime.options"
 _SERVER: Final = r"^(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+)(:[0-9]{1,5})?$"
 _PATH: Final = re.compile(r"(/[^/\x00-\x1f\x7f-\x9f]+)+")
+# ZooKeeper's own session is longer than a call: a busy process need not begin anew.
+_SESSION: Final = 2
 _RECONNECT: Final[Mapping[str, float]] = {"max_tries": -1, "delay": 0.1, "max_delay": 1.0}
 
 
@@ -137,7 +139,7 @@ class ZookeeperOptions(Settings):
         names_us = bool(self.addauth or self.sasl)
         return KazooClient(
             hosts=",".join(self.servers),
-            timeout=self.timeout.total_seconds(),
+            timeout=_SESSION * self.timeout.total_seconds(),
             connection_retry=dict(_RECONNECT),
             auth_data=[each.pair(base_dir) for each in self.addauth],
             sasl_options=self.sasl.understood_by_kazoo(base_dir) if self.sasl else None,

@@ -83,6 +83,15 @@ class Registry:
         kept = {i: known for i, known in seen.items() if known.record.is_holding(moment.elapsed)}
         return Found(kept, moment.elapsed)
 
+    async def sure(self, session_id: SessionId) -> Found:
+        """One session; only that it may act need not be looked at twice, for what it does then
+        has its life as a condition.
+        """
+        found = await self.find([session_id], lax=True)
+        known = found.known.get(session_id)
+        is_live = known is not None and known.record.is_live(found.now)
+        return found if is_live else await self.find([session_id])
+
     def lives(self, session_id: SessionId) -> Operation:
         """The condition of all that a session does."""
         return Check(self._paths.life(session_id))
@@ -97,22 +106,29 @@ class Registry:
 
     async def open(self, new: NewSession) -> Session:
         """See the port."""
-        if new.session_id not in (await self.find([new.session_id])).known:
-            data = records.from_session(new, Moment.now(self._clock))
-            node, life = self._both(new.session_id)
+        data = records.from_session(new, Moment.now(self._clock))
+        node, life = self._both(new.session_id)
+        try:
             await self._connection.commit(Create(node, data), Create(life))
-        return await self._told(new.session_id)
+        except Conflict:
+            # By a former try, whose answer was lost, it may be open.
+            if new.session_id not in (await self.find([new.session_id])).known:
+                raise
+        found = await self.find([new.session_id], lax=True)
+        return found.live(new.session_id).record.seen(found.now)
 
     async def refresh(self, session_id: SessionId, labels: Mapping[str, str]) -> Session:
         """See the port."""
-        known = (await self.find([session_id])).live(session_id)
+        known = (await self.sure(session_id)).live(session_id)
         node, life = self._both(session_id)
-        beat: list[Operation] = [Set(life, b"", _beat(known))]
+        beats: list[Operation] = [Set(life, b"", _beat(known))]
         if labels:
             data = records.with_labels(known.node.data, dict(labels))
-            beat.append(Set(node, data, known.node.version))
-        await self._connection.commit(*beat)
-        return await self._told(session_id)
+            beats.append(Set(node, data, known.node.version))
+        await self._connection.commit(*beats)
+        now = self._clock.elapsed()
+        session = self._lives.seen(known.record, _beat(known) + 1, now)
+        return session.refreshed(now, labels).seen(now)
 
     async def list(self, *, after: int, limit: int) -> Page[Session]:
         """See the port."""
@@ -143,10 +159,6 @@ class Registry:
         return close
 
     # What they are made of
-
-    async def _told(self, session_id: SessionId) -> Session:
-        found = await self.find([session_id])
-        return found.live(session_id).record.seen(found.now)
 
     async def _all(self, *, lax: bool) -> Found:
         names = await self._connection.children(self._paths.sessions, lax=lax)

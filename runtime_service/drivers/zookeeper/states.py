@@ -120,8 +120,13 @@ class _Writing:
         """What becomes of each.  SessionLost only if nothing of the call was written."""
         if self._versions is not None:
             await self._look()
-        stored = await self._locks.stored(write.name for write in self._writes)
+        names = [write.name for write in self._writes]
+        stored = await self._locks.stored(names, lax=True)
         outcomes = await self._judged(stored)
+        # What is written has what was read as a condition; what is refused has not.
+        if not all(isinstance(outcome, Written) for outcome in outcomes.values()):
+            stored = await self._locks.stored(names)
+            outcomes = await self._judged(stored)
         good = [w for w in self._writes if isinstance(outcomes[w.name], Written)]
         good = [write for write in good if write.name not in self._done]
         if good:
@@ -148,7 +153,7 @@ class _Writing:
         )
 
     async def _judged(self, stored: Stored) -> dict[str, WriteOutcome]:
-        found = await self._registry.find([self._session_id])
+        found = await self._registry.sure(self._session_id)
         try:
             session = found.live(self._session_id).record
         except SessionLost:

@@ -131,14 +131,17 @@ class ZookeeperRuntime:
         """See the port."""
         grants: list[Grant] = []
         for some in list(packets(wishes, lambda wish: _room_of(wish.name))) or [[]]:
-            grants += await self._settle(partial(self._locks.grant, session_id, some))
+            grants += await self._settle(
+                partial(self._locks.grant, session_id, some), items=len(some)
+            )
         return grants
 
     async def unlock(self, session_id: SessionId, locks: Sequence[HeldLock]) -> list[bool]:
         """See the port."""
         released: list[bool] = []
         for some in packets(locks, lambda lock: _room_of(lock.name)):
-            released += await self._settle(self._locks.giving_back(session_id, some))
+            step = self._locks.giving_back(session_id, some)
+            released += await self._settle(step, items=len(some))
         return released
 
     async def list_locks(self, *, after: str, limit: int) -> Page[Lock]:
@@ -177,7 +180,7 @@ class ZookeeperRuntime:
         outcomes: list[WriteOutcome] = []
         for some in list(packets(writes, _room_of_write)) or [[]]:
             step = self._states.writing(session_id, some, stamp=stamp, is_first=not outcomes)
-            outcomes += await self._settle(step)
+            outcomes += await self._settle(step, items=len(some))
         return outcomes
 
     # Journal
@@ -185,7 +188,9 @@ class ZookeeperRuntime:
     async def append_events(self, events: Sequence[Event]) -> list[int]:
         """See the port."""
         stamp = self._chance.uuid()
-        sequences = await self._settle(lambda: self._journal.append(events, stamp=stamp))
+        sequences = await self._settle(
+            lambda: self._journal.append(events, stamp=stamp), items=len(events)
+        )
         self._bell.ring(max(sequences, default=0))
         return sequences
 
@@ -199,19 +204,19 @@ class ZookeeperRuntime:
 
     # What it is made of
 
-    async def _settle(self, step: Callable[[], Awaitable[T]]) -> T:
+    async def _settle(self, step: Callable[[], Awaitable[T]], *, items: int = 1) -> T:
         try:
-            return await self._settle_at_start(step)
+            return await self._settle_at_start(step, items=items)
         except Refused as e:
             raise failures.at_run_time(e) from e
 
-    async def _settle_at_start(self, step: Callable[[], Awaitable[T]]) -> T:
+    async def _settle_at_start(self, step: Callable[[], Awaitable[T]], *, items: int = 1) -> T:
         async def with_folders() -> T:
             await self._layout.ensure()
             return await step()
 
         try:
-            return await self._connection.settle(with_folders)
+            return await self._connection.settle(with_folders, items=items)
         except Unavailable:
             self._layout.doubt()
             raise
