@@ -167,6 +167,21 @@ def _kill_a_service(chaos: Chaos) -> str:
     return service.name
 
 
+@fault("a replica leaves and joins again", 6)
+def _a_replica_leaves(chaos: Chaos) -> str:
+    replica = chaos.replica()
+    replica.stop()
+    chaos.lasting(chaos.chance.uniform(2, 90), replica.start)
+    return replica.name
+
+
+@fault("a replica is starved", 3)
+def _a_replica_is_starved(chaos: Chaos) -> str:
+    replica, seconds = chaos.replica(), chaos.chance.uniform(30, 240)
+    starve(chaos, replica, seconds)
+    return f"{replica.name} for {seconds:.0f} s"
+
+
 @fault("pause a process", 6)
 def _pause_a_process(chaos: Chaos) -> str:
     process = chaos.replica() if chaos.chance.random() < 0.8 else chaos.service()
@@ -216,6 +231,13 @@ def _cut_a_link(chaos: Chaos) -> str:
     return f"{sorted(links)}"
 
 
+@fault("a replica is cut off from a service", 3)
+def _a_replica_is_cut_off(chaos: Chaos) -> str:
+    a, service = chaos.replica().name, chaos.chance.choice(("iaas", "health", "preset"))
+    cut_off(chaos, a, service, chaos.chance.uniform(60, 300))
+    return f"{a} from {service}"
+
+
 @fault("lose messages", 3)
 def _lose_messages(chaos: Chaos) -> str:
     weather = chaos.world.network.weather
@@ -242,7 +264,7 @@ def _fail_over(chaos: Chaos) -> str:
         return "nothing"
     lost = memory.fail_over(chaos.chance.randint(1, 40))
     chaos.world.lost_writes_at = chaos.world.kernel.now
-    chaos.world.ledger.excuse_lost_intents()
+    chaos.world.ledger.excuse_lost_writes()
     for process in chaos.world.runtimes:
         chaos.down(process, chaos.chance.uniform(0.5, 5))
     return f"{lost} writes lost"
@@ -563,6 +585,29 @@ def _a_stranger(chaos: Chaos) -> str:
     body = chaos.chance.choice(others)
     chaos.people.terminate_at_iaas(body, preset, token)
     return f"{body.vm_id} as one of {preset}"
+
+
+def starve(chaos: Chaos, replica: Replica, seconds: float) -> None:
+    """Let a replica have turns of its processor too seldom for the work that it has."""
+    replica.starved_until = end = chaos.world.kernel.now + seconds
+
+    def stop() -> None:
+        if chaos.world.kernel.now < end:
+            replica.pause()
+            chaos.later(chaos.chance.uniform(1.5, 4.5), go_on)
+
+    def go_on() -> None:
+        replica.resume()
+        chaos.later(chaos.chance.uniform(0.02, 0.3), stop)
+
+    stop()
+
+
+def cut_off(chaos: Chaos, replica: str, service: str, seconds: float) -> None:
+    """Let nothing go between them, either way."""
+    links, weather = {(replica, service), (service, replica)}, chaos.world.network.weather
+    weather.cut |= links
+    chaos.lasting(seconds, lambda: weather.cut.difference_update(links))
 
 
 def _sicken(chaos: Chaos, body: Body) -> None:

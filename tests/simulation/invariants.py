@@ -8,13 +8,14 @@ changes the world.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from iaas_service.domain import Order, VmState
 from orchestrator.model import PresetName
 from vmshepherd.iaas.v1 import iaas_service_pb2
 
-from . import clauses
+from . import clauses, homes
 from .cloud import Body
 from .ledger import ECHO
 from .network import Caller
@@ -71,6 +72,7 @@ class Judge:
         self._actors: dict[tuple[str, int], object] = {}
         self._untrue_since: dict[str, float] = {}
         self._ends: list[tuple[float, object, str]] = []
+        self._homes = homes.Homes(world, partial(self._broken, "I9"))
         world.truth.watch = self
         world.network.watchers.append(self.delivered)
 
@@ -108,6 +110,10 @@ class Judge:
         actor = self._actors.setdefault((preset, token), caller.host)
         if actor is not caller.host:
             self._broken("I1", f"{preset}: two replicas act under token {token}")
+        granted, at = self._ledger.grants.get(preset, (0, 0.0))
+        if token < granted and at < caller.sent and self._is_old_news(self._world.lost_writes_at):
+            many = f"{caller.sent - at:.1f} s after {granted} was granted"
+            self._broken("I1", f"{preset}: {caller.process} acts under token {token}, {many}")
 
     def creating(self, order: Order, caller: Caller | None) -> None:
         """A VM comes into being."""
@@ -295,20 +301,11 @@ class Judge:
         self._world.kernel.errors.clear()
         self._one_holder()
         self._truthful()
+        self._homes.look()
 
     def _one_holder(self) -> None:
         """I1: of the replicas that believe in their lock, at most one a preset."""
-        holders: dict[str, list[str]] = {}
-        for replica in self._world.replicas:
-            parts = replica.parts
-            if not replica.is_up or parts is None:
-                continue
-            authority = parts.cycles.authority
-            if not authority.session_id or authority._until <= authority._clock.elapsed():
-                continue
-            for preset in authority.tokens():
-                holders.setdefault(str(preset), []).append(replica.name)
-        for held, names in holders.items():
+        for held, names in homes.holders(self._world).items():
             if len(names) > 1 and self._world.kernel.now > self._world.lost_writes_at + ECHO:
                 self._broken("I1", f"{held} is held by {' and '.join(names)}")
 
@@ -354,7 +351,7 @@ class Judge:
             if len(living) != count or len(serving) != count:
                 many = f"{len(serving)} serve, {len(living)} live, {count} declared"
                 wrong.append(f"{preset}: {many}; {self._told(preset)}")
-        return wrong
+        return wrong + self._homes.wrong()
 
     def is_steady(self) -> bool:
         """Whether every preset is held by somebody who wants nothing more."""

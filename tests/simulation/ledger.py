@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime_service.domain import Event
+from runtime_service.domain import Acquired, Event, Grant, LockWish, SessionId
 
 from .loop import Kernel
 
@@ -42,6 +42,9 @@ class Ledger:
     """Presets whose records were lost by a store that failed over, and until when that counts."""
     sent: dict[str, float] = field(default_factory=dict)
     """When the last create of a preset reached iaas_service."""
+
+    grants: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """The newest token of each preset's lock that a store gave, and when."""
 
     def declare(self, preset: str, count: int) -> None:
         """A count is asked for, and nothing holds it back."""
@@ -81,9 +84,17 @@ class Ledger:
             return now - told[-1]
         return told[-1] - told[-2] if told and told[-1] > now - ECHO else 0.0
 
-    def excuse_lost_intents(self) -> None:
-        """The store lost writes: creates sent a while ago may be forgotten by everybody."""
+    def granted(self, preset: str, token: int) -> None:
+        """A store gave a token; asked for again, it is the same one and no news."""
+        if token > self.grants.get(preset, (0, 0.0))[0]:
+            self.grants[preset] = token, self.kernel.now
+
+    def excuse_lost_writes(self) -> None:
+        """The store lost writes: creates sent a while ago may be forgotten by everybody, and what
+        was granted of late.
+        """
         now = self.kernel.now
+        self.grants.clear()
         for preset, at in self.sent.items():
             if now - at < ECHO:
                 self.excused[preset] = now + ECHO
@@ -116,6 +127,14 @@ class Witnessed:
             if event.reason and event.message:
                 self._note(event)
         return sequences
+
+    async def try_lock(self, session_id: SessionId, wishes: Sequence[LockWish]) -> list[Grant]:
+        """See the port."""
+        grants: list[Grant] = await self._store.try_lock(session_id, wishes)
+        for wish, grant in zip(wishes, grants, strict=True):
+            if isinstance(grant, Acquired):
+                self._ledger.granted(wish.name.removeprefix("preset/"), grant.fencing_token)
+        return grants
 
     def _note(self, event: Event) -> None:
         ledger = self._ledger

@@ -131,7 +131,8 @@ class Handle:
         self._callback = callback
         self._args = args
         self._host = host
-        self._context = context or copy_context()
+        # An empty one is false, and a context all the same.
+        self._context = copy_context() if context is None else context
         self._when = when
         self.is_cancelled = False
 

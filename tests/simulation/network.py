@@ -45,6 +45,8 @@ class Caller:
     method: str
     raw: bytes
     parse: Callable[[bytes], Any]
+    sent: float
+    """When it was sent."""
 
     @property
     def process(self) -> str:
@@ -223,6 +225,7 @@ class UnaryCall:
         self._raw = raw
         self._left = left
         self._answer = answer
+        self._sent = channel.network.kernel.now
         self._serving: Serving | None = None
 
     def send(self) -> None:
@@ -250,7 +253,9 @@ class UnaryCall:
             self._back(_error(grpc.StatusCode.UNAVAILABLE, _REFUSED))
             return
         net.trace.mark(net.kernel.now, f"{self._client.name} {self._path}")
-        self._serving = server.serve(self._client, self._path, self._raw, self._left, self._back)
+        self._serving = server.serve(
+            self._client, self._path, self._raw, self._left, self._back, sent=self._sent
+        )
 
     def _back(self, answer: bytes | grpc.aio.AioRpcError) -> None:
         net = self._network
@@ -259,8 +264,8 @@ class UnaryCall:
         net.kernel.call_later(net.latency(), lambda: self._deliver(answer))
 
     def _deliver(self, answer: bytes | grpc.aio.AioRpcError) -> None:
-        if not self._answer.done() and not self._client.is_dead:
-            self._client.call_soon(self._settle, answer)
+        if not self._client.is_dead:
+            self._settle(answer)
 
     def _settle(self, answer: bytes | grpc.aio.AioRpcError) -> None:
         if not self._answer.done():
@@ -331,7 +336,13 @@ class StreamCall:
             return
         net.trace.mark(net.kernel.now, f"{self._client.name} {self._path}")
         self._serving = server.serve(
-            self._client, self._path, self._raw, self._timeout, self._end, write=self._write
+            self._client,
+            self._path,
+            self._raw,
+            self._timeout,
+            self._end,
+            sent=net.kernel.now,
+            write=self._write,
         )
         server.streams[self] = None
 
@@ -390,7 +401,7 @@ class Server:
         self.host = host
         # In the order of their coming: a set would have another one in every run.
         self.streams: dict[StreamCall, None] = {}
-        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._tasks: dict[asyncio.Task[None], Serving] = {}
         self._network = network
         self._interceptors = list(interceptors)
         self._handlers: dict[str, Any] = {}
@@ -431,28 +442,20 @@ class Server:
         left: float | None,
         back: Callable[[Any], None],
         *,
+        sent: float,
         write: Callable[[bytes], None] | None = None,
     ) -> Serving:
         """Run the handler in the process of this server."""
         serving = Serving(self.host, client.name, left, write)
-        self.host.call_soon(self._begin, serving, client, path, raw, back, context=Variables())
-        return serving
-
-    def _begin(
-        self, serving: Serving, client: Host, path: str, raw: bytes, back: Callable[[Any], None]
-    ) -> None:
         handler = self._wrapped.get(path)
         if handler is None:
             back(_error(grpc.StatusCode.UNIMPLEMENTED, path))
-            return
+            return serving
         parse = self._handlers[path].request_deserializer
-        caller = Caller(client, path.rpartition("/")[2], raw, parse)
-        CALLER.set(caller)
-        for watch in self._network.watchers:
-            watch(caller)
-        task = serving.begin(self._handle(serving, handler, raw, back))
-        self._tasks[task] = None
-        task.add_done_callback(self._tasks.pop)
+        caller = Caller(client, path.rpartition("/")[2], raw, parse, sent)
+        task = serving.begin(self._handle(serving, handler, caller, back))
+        self._tasks[task] = serving
+        return serving
 
     async def cancel_all(self) -> None:
         """End whatever is still being served."""
@@ -462,11 +465,14 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _handle(
-        self, serving: Serving, handler: Any, raw: bytes, back: Callable[[Any], None]
+        self, serving: Serving, handler: Any, caller: Caller, back: Callable[[Any], None]
     ) -> None:
+        CALLER.set(caller)
+        for watch in self._network.watchers:
+            watch(caller)
         serving.serialize = handler.response_serializer
         parse = handler.request_deserializer
-        request = raw if parse is None else parse(raw)
+        request = caller.raw if parse is None else parse(caller.raw)
         try:
             behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
             answer = await behaviour(request, serving)
@@ -478,6 +484,9 @@ class Server:
             raise
         else:
             back(b"" if handler.response_streaming else serving.serialize(answer))
+        finally:
+            serving.calm()
+            self._tasks.pop(serving.task)
 
 
 class Serving:
@@ -494,33 +503,25 @@ class Serving:
         self._client = client
         self._ends = None if left is None else host.time() + left
         self._write = write
-        self._task: asyncio.Task[None] | None = None
+        self.task: Any = None
         self._alarm: asyncio.TimerHandle | None = None
         self._status: Any = None
-        self._is_cancelled = False
         self.serialize: Callable[[Any], bytes] = bytes
 
     def begin(self, work: Any) -> asyncio.Task[None]:
         """Run it, to its deadline at most."""
-        self._task = self._host.create_task(work)
+        task = self.task = self._host.create_task(work, context=Variables())
         if self._ends is not None:
-            self._alarm = self._host.call_at(self._ends, self._task.cancel)
-            self._task.add_done_callback(self._calm)
-        if self._is_cancelled:
-            self._task.cancel()
-        return self._task
+            self._alarm = self._host.call_at(self._ends, task.cancel)
+        return task
 
     def cancel(self) -> None:
         """The client has gone."""
-        if not self._host.is_dead:
-            self._host.call_soon(self._cancel)
+        if self.task and not self._host.is_dead:
+            self._host.call_soon(self.task.cancel)
 
-    def _cancel(self) -> None:
-        self._is_cancelled = True
-        if self._task:
-            self._task.cancel()
-
-    def _calm(self, _: object) -> None:
+    def calm(self) -> None:
+        """It has ended: its deadline concerns nobody."""
         if self._alarm:
             self._alarm.cancel()
 

@@ -8,10 +8,11 @@ outside.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ SUITE_ID = "suite"
 PROVIDER = "sim"
 # How long the calls under way may take when a server is stopped.
 GRACE = 5.0
+# And a whole process, before it is killed.
+TERM_GRACE = 20.0
 LOOK_EVERY = timedelta(seconds=30)
 LOOK_SOON = timedelta(seconds=5)
 
@@ -72,6 +75,8 @@ class Life:
     clock: HostClock
     chance: SeededChance
     number: int
+    asked_to_stop: asyncio.Event = field(default_factory=asyncio.Event)
+    is_serving: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ class Serves:
 
     add: Callable[[Any, Any], None]
     servicer: object
+    farewell: Callable[[], Awaitable[None]] | None = None
+    """What is done while the calls under way end."""
 
 
 Body = Callable[[Life], AbstractAsyncContextManager[Serves]]
@@ -108,6 +115,7 @@ class Process:
         self._network = network
         self._seed = seed
         self._rate = rate
+        self.starved_until = -1e9
         self._lives = 0
         self._left_behind = left_behind
         self._main: asyncio.Task[None] | None = None
@@ -116,6 +124,11 @@ class Process:
     def is_paused(self) -> bool:
         """Whether it stands still."""
         return self.life is not None and self.life.host.is_paused
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self.life is not None and self.life.asked_to_stop.is_set()
 
     @property
     def is_up(self) -> bool:
@@ -149,9 +162,9 @@ class Process:
     def stop(self) -> None:
         """End politely, as by SIGTERM; cut short when that takes too long."""
         life = self.life
-        if life and self._main and not life.host.is_paused:
-            life.host.call_soon(self._main.cancel)
-            self._kernel.call_later(15.0, lambda: self._cut_short(life))
+        if life and life.is_serving and not life.host.is_paused:
+            life.host.call_soon(life.asked_to_stop.set)
+            self._kernel.call_later(TERM_GRACE, lambda: self._cut_short(life))
         else:
             self.kill()
 
@@ -181,11 +194,10 @@ class Process:
             serves.add(serves.servicer, server)
             await server.wrap()
             self._network.servers[self.name] = server
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                await self._drain(server, admission)
-                raise
+            life.is_serving = True
+            await life.asked_to_stop.wait()
+            farewell = [serves.farewell()] if serves.farewell else []
+            await asyncio.gather(self._drain(server, admission), *farewell)
 
     async def _drain(self, server: Server, admission: Admission) -> None:
         """End as a real server does: no more calls, those under way may end for a while."""
@@ -286,7 +298,7 @@ class Replica(Process):
     def __init__(self, name: str, *, runtime_address: str, folder: Path, **rest: Any) -> None:
         super().__init__(name, self._manage, **rest)
         self.parts: Parts | None = None
-        self._runtime = runtime_address
+        self.runtime_address = runtime_address
         self._folder = folder
 
     def kill(self) -> None:
@@ -298,7 +310,7 @@ class Replica(Process):
     async def _manage(self, life: Life) -> AsyncIterator[Serves]:
         channels = orchestrator_server._Channels(
             preset=self.channel(life, "preset"),
-            runtime=self.channel(life, self._runtime),
+            runtime=self.channel(life, self.runtime_address),
             iaas=(self.channel(life, "iaas", once=ONCE),),
             health=self.channel(life, "health"),
         )
@@ -318,4 +330,8 @@ class Replica(Process):
             await stack.enter_async_context(parts.cycles.authority.kept())
             await stack.enter_async_context(orchestrator_server._background(parts))
             self.parts = parts
-            yield Serves(add_OrchestratorServiceServicer_to_server, OrchestratorServicer(parts))
+            yield Serves(
+                add_OrchestratorServiceServicer_to_server,
+                OrchestratorServicer(parts),
+                farewell=partial(orchestrator_server._hand_over, parts),
+            )
