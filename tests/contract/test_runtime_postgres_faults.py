@@ -165,11 +165,16 @@ async def _wait_for_standby(server: Server, name: str) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_caller_that_gives_up_halves_nothing(
+async def test_a_caller_that_gives_up_halves_nothing_and_costs_no_connection(
     store: PostgresRuntime, postgres_options: dict[str, Any]
 ) -> None:
     holder = await session(store, "holder")
+    connections = (
+        "SELECT string_agg(pid::text, ',' ORDER BY pid) FROM pg_stat_activity "
+        "WHERE application_name = 'vmshepherd'"
+    )
     async with direct_to(postgres_options) as direct:
+        before = await direct.run(connections)
         async with direct.db.transaction():
             await direct.run("SELECT 1 FROM {schema}.journal FOR UPDATE")
             telling = asyncio.create_task(store.append_events([happened(1), happened(2)]))
@@ -179,8 +184,9 @@ async def test_a_caller_that_gives_up_halves_nothing(
                 await telling
         told = "SELECT count(*) = 2 FROM {schema}.events"
         await until(lambda: direct.run(told))
-    assert await store.append_events([happened(2), happened(1)]) == [2, 1]
-    assert await store.refresh_session(holder)
+        assert await store.append_events([happened(2), happened(1)]) == [2, 1]
+        assert await store.refresh_session(holder)
+        assert await direct.run(connections) == before
 
 
 async def test_a_full_disk_is_said_to_be_one_and_what_is_stored_is_read(
