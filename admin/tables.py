@@ -47,8 +47,10 @@ def phase(preset: view.PresetView) -> str:
     return enum_word(view.PresetPhase, preset.phase, "PRESET_PHASE_")
 
 
-def running(preset: view.PresetView) -> int:
-    """How many of its VMs run."""
+def running(preset: view.PresetView) -> object:
+    """How many of its VMs run; nobody knows while the replica that does cannot be asked."""
+    if preset.phase == view.PRESET_PHASE_ELSEWHERE:
+        return NOTHING
     return preset.vms_by_status.get("RUNNING", 0)
 
 
@@ -260,7 +262,8 @@ def info_facts(info: api.GetInfoResponse, now: datetime) -> Facts:
 def replicas(info: api.GetInfoResponse) -> Table:
     """Who manages what."""
     headings = ["REPLICA", "SESSION", "PRESETS", "SHARE", "ABOUT"]
-    table = Table(headings, nothing="no replica holds a session")
+    nothing = info.replicas_error or "no replica holds a session"
+    table = Table(headings, nothing=nothing)
     for replica in info.replicas:
         known = {key: value for key, value in replica.labels.items() if key in _ABOUT}
         about = ", ".join(f"{key}={value}" for key, value in sorted(known.items()))
@@ -272,7 +275,7 @@ def replicas(info: api.GetInfoResponse) -> Table:
 def owners(info: api.GetInfoResponse) -> Table:
     """Who holds which preset, since when, under which token."""
     headings = ["PRESET", "HELD BY", "FOR", "TOKEN"]
-    table = Table(headings, nothing="no replica holds a preset")
+    table = Table(headings, nothing=info.replicas_error or "no replica holds a preset")
     held = [(each, replica.owner) for replica in info.replicas for each in replica.presets]
     for each, owner in sorted(held, key=lambda row: row[0].preset):
         table.add(each.preset, owner, length(each.age), each.fencing_token)

@@ -193,7 +193,11 @@ def since_when(
 
 
 def failed(shown: Shown | None, code: str, message: str, *, now: datetime) -> Shown:
-    """The same preset after a cycle that could not be completed."""
+    """The same preset after a cycle that could not be completed.
+
+    One that another replica looked after is that one's still, whatever keeps this one from asking.
+    """
     shown = shown or Shown()
     conditions = carried(shown.conditions, [Refusal(code, message)], now=now)
-    return replace(shown, phase=Phase.BLOCKED, conditions=conditions, ended=now)
+    phase = shown.phase if shown.phase is Phase.ELSEWHERE else Phase.BLOCKED
+    return replace(shown, phase=phase, conditions=conditions, ended=now)

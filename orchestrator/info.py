@@ -28,6 +28,7 @@ from .clients.presets import Presets
 from .clients.runtime import Runtime
 from .config import Services
 from .model import PresetName
+from .overview import Overviews
 from .removals import Removals
 from .replicas import is_replica, share_of
 
@@ -52,6 +53,7 @@ class Informant:
     presets: Presets
     removals: Removals
     board: Board
+    overviews: Overviews
     runtime: Runtime
     iaas: Iaas
     health: Health
@@ -60,15 +62,18 @@ class Informant:
 
     async def info(self) -> pb.GetInfoResponse:
         """Everything at once."""
-        replicas, backends = await asyncio.gather(self._replicas(), self._backends())
+        (replicas, replicas_error), backends, phases = await asyncio.gather(
+            self._replicas(), self._backends(), self._phases()
+        )
         return pb.GetInfoResponse(
             version=VERSION,
             owner=self.owner,
             suite_id=self.suite_id,
             replicas=replicas,
+            replicas_error=replicas_error,
             backends=backends,
             start_time=to_timestamp(self.started),
-            presets_by_phase=self._phases(),
+            presets_by_phase=phases,
             config_time=to_timestamp(self.config_time),
             config_error=self.config_error,
         )
@@ -99,14 +104,15 @@ class Informant:
         declared = self.presets.get(name)
         return list(declared.message.findings) if declared else []
 
-    async def _replicas(self) -> list[pb.Replica]:
+    async def _replicas(self) -> tuple[list[pb.Replica], str]:
+        """The replicas, and why they are not known."""
         try:
             sessions, locks = await asyncio.gather(
                 _soon(self.runtime.sessions), _soon(self.runtime.locks)
             )
-        except ShepherdError:
-            return []
-        return [_replica(session, locks) for session in sessions if is_replica(session)]
+        except ShepherdError as e:
+            return [], e.message
+        return [_replica(session, locks) for session in sessions if is_replica(session)], ""
 
     async def _backends(self) -> list[pb.Backend]:
         where = self.services
@@ -119,10 +125,16 @@ class Informant:
             )
         )
 
-    def _phases(self) -> dict[str, int]:
-        names = {*self.presets.names(), *self.removals.names()}
-        shown = (self.board.get(name) for name in names)
-        return dict(Counter((each.phase if each else Phase.WAITING).name for each in shown))
+    async def _phases(self) -> dict[str, int]:
+        """How many presets are in which phase; what others hold is ELSEWHERE if nobody can tell."""
+        try:
+            overviews = await _soon(self.overviews.all)
+        except ShepherdError:
+            names = {*self.presets.names(), *self.removals.names()}
+            shown = (self.board.get(name) for name in names)
+            return dict(Counter((each.phase if each else Phase.WAITING).name for each in shown))
+        phases = (view_pb2.PresetPhase.Name(each.preset.phase) for each in overviews)
+        return dict(Counter(phase.removeprefix("PRESET_PHASE_") for phase in phases))
 
 
 def _replica(

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vmshepherd.orchestrator.v1 import record_pb2, view_pb2
-from vmshepherd_kit.errors import NotFound, Refused, ShepherdError, Unavailable
+from vmshepherd_kit.errors import NotFound, OutcomeUnknown, Refused, ShepherdError, Unavailable
 
 from . import records, views
 from .authority import lock_name
@@ -45,13 +45,16 @@ class Overviews:
         self._removals = removals
 
     async def all(self) -> list[Overview]:
-        """Every preset that is declared, or was and has VMs still, in order of names."""
+        """Every preset that is declared, or was and has VMs still, in order of names.
+
+        While the store cannot be asked, of those that others hold only that is told.
+        """
         names = self._presets.names()
         found = {name: shown for name in names if (shown := self._here(name))}
         missing = [name for name in names if name not in found]
         others = await asyncio.gather(*(self._elsewhere(name) for name in missing))
         found |= dict(zip(missing, others, strict=True))
-        stored = await self._removals.stored()
+        stored = await self._stored()
         for name in self._removals.names():
             found[name] = self._here(name) or self._removed(name, stored.get(name))
         return [found[name] for name in sorted(found)]
@@ -89,10 +92,34 @@ class Overviews:
 
     async def _elsewhere(self, name: PresetName) -> Overview:
         """A declared preset that this replica does not hold."""
-        state = await self._runtime.get_state(lock_name(name))
+        try:
+            state = await self._runtime.get_state(lock_name(name))
+        except (Unavailable, OutcomeUnknown) as e:
+            return self._out_of_sight(name, e)
         if state is None:
             return Overview(views.preset_view(name, self._presets.get(name), None), [])
         return self._from_record(name, _record(state.value))
+
+    async def _stored(self) -> Mapping[PresetName, record_pb2.PresetRecord]:
+        """Records of removed presets; none while the store cannot be asked."""
+        try:
+            return await self._removals.stored()
+        except (Unavailable, OutcomeUnknown):
+            return {}
+
+    def _out_of_sight(self, name: PresetName, error: ShepherdError) -> Overview:
+        """A preset of another replica, of which nobody can be asked at present."""
+        shown, message = self._board.get(name), f"nobody can tell: {error.message}"
+        why = view_pb2.Condition(code="STORE_UNREACHABLE", message=message)
+        view = view_pb2.PresetView(
+            name=name,
+            phase=view_pb2.PRESET_PHASE_ELSEWHERE,
+            owner=shown.holder if shown else "",
+            conditions=[why],
+        )
+        if declared := self._presets.get(name):
+            views.declare(view, declared)
+        return Overview(view, [])
 
     def _from_record(self, name: PresetName, record: record_pb2.PresetRecord) -> Overview:
         declared = self._presets.get(name)

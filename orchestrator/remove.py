@@ -154,7 +154,7 @@ def _replaced(stock: Stock, over: int) -> tuple[int, tuple[Refusal, ...]]:
     """How many leaving VMs may go: as many as are replaced, or one where nothing can surge."""
     ready = len(stock.sound) + len(stock.open_intents) - stock.warming
     if over > 0 and (stock.warming == 0 or ready >= stock.count):
-        return over, ()
+        return _spared(stock, over)
     if over > 0 or stock.warming:
         message = "a leaving VM stays until its replacement is ready"
         return 0, (Refusal("WAITING_FOR_REPLACEMENT", message),)
@@ -163,19 +163,27 @@ def _replaced(stock: Stock, over: int) -> tuple[int, tuple[Refusal, ...]]:
         return 0, ()
     if stock.is_paused(Process.CREATE):
         return 0, (stock.paused(Process.CREATE, "a leaving VM waits for its replacement"),)
-    if over - 1 < -policy.max_unavailable or _serves_too_few(stock):
+    if over - 1 < -policy.max_unavailable or _spare(stock) < 1:
         message = f"no room for a replacement, and max_unavailable is {policy.max_unavailable}"
         return 0, (Refusal("NO_ROOM", message),)
     return 1, ()
 
 
-def _serves_too_few(stock: Stock) -> bool:
-    """Whether a good VM would go first where too many do not serve already, stopped ones among
-    them.
-    """
+def _spared(stock: Stock, over: int) -> tuple[int, tuple[Refusal, ...]]:
+    """How many of those that are replaced may go: a VM that a person stopped replaces nobody."""
+    number = min(over, _spare(stock))
+    if number > 0:
+        return number, ()
+    message = "a leaving VM stays: too few others serve, those that are stopped do not"
+    return 0, (Refusal("WAITING_FOR_REPLACEMENT", message),)
+
+
+def _spare(stock: Stock) -> int:
+    """How many VMs may go without too few being left that serve; all, if they do not serve."""
     ready = sum(1 for each in stock.alive if each.is_ready)
     is_good = stock.is_turning_over and all(each.is_ready for each in stock.leaving)
-    return is_good and ready - 1 < stock.count - stock.seen.spec.policy.max_unavailable
+    floor = stock.count - stock.seen.spec.policy.max_unavailable
+    return ready - floor if is_good else len(stock.leaving)
 
 
 def _repeated(stock: Stock) -> list[Terminate]:

@@ -206,6 +206,7 @@ def _assembled(
         replicas=replicas,
     )
     schedule = Schedule(cycles.run, clock=clock)
+    overviews = Overviews(presets=presets, board=board, runtime=runtime, removals=removals)
     informant = Informant(
         owner=owner,
         suite_id=suite.suite_id,
@@ -214,6 +215,7 @@ def _assembled(
         presets=presets,
         removals=removals,
         board=board,
+        overviews=overviews,
         runtime=runtime,
         iaas=iaas,
         health=health,
@@ -222,7 +224,7 @@ def _assembled(
     return Parts(
         cycles=cycles,
         schedule=schedule,
-        overviews=Overviews(presets=presets, board=board, runtime=runtime, removals=removals),
+        overviews=overviews,
         runtime=runtime,
         journal=journal,
         informant=informant,

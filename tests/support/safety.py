@@ -238,7 +238,7 @@ def keeps_the_budget(seen: Observation, plan: Plan) -> None:
         lately = [
             each
             for each in seen.memory.deletions
-            if seen.now - each.at < policy.deletion_window or each.at > seen.now
+            if seen.now - min(each.at, seen.now) < policy.deletion_window
         ]
         assert len(lately) + len(paid) <= policy.max_deletions_per_window
 

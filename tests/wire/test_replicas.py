@@ -12,6 +12,7 @@ import pytest
 from tests.support.suite import Place, Replica, place, until
 from vmshepherd.orchestrator.v1 import view_pb2 as view
 from vmshepherd_kit.clock import SystemClock
+from vmshepherd_kit.errors import Unavailable
 
 ELSEWHERE = view.PRESET_PHASE_ELSEWHERE
 LIFE_AND_DELAY = timedelta(seconds=3.5)
@@ -168,6 +169,42 @@ async def test_a_plan_of_another_replica_is_made_of_what_the_holder_remembers(he
     # Planned from nothing, 18 VMs would be made at once: the count was accepted for none yet.
     assert [each.code for each in plan.refusals] == ["COUNT_NEEDS_APPROVAL"]
     assert not plan.steps
+
+
+async def test_without_the_store_a_replica_tells_of_what_others_hold_that_nobody_can_tell(
+    here: Place,
+) -> None:
+    first, second = await two(here)
+    second.gates["runtime"].refusing.update(
+        {name: Unavailable("the store is away") for name in ("GetStates", "ListStates")}
+    )
+    [shown] = (await second.ask("ListPresets")).presets
+    assert (shown.phase, shown.owner, shown.count) == (ELSEWHERE, owner(first), 2)
+    [condition] = shown.conditions
+    assert condition.code == "STORE_UNREACHABLE"
+    assert "the store is away" in condition.message
+    assert not (await second.vms())
+    second.gates["runtime"].refusing["ListSessions"] = Unavailable("the store is away")
+    info = await second.ask("GetInfo")
+    assert "the store is away" in info.replicas_error
+    assert info.presets_by_phase == {"ELSEWHERE": 1}
+    assert not (await first.ask("GetInfo")).replicas_error
+
+
+async def test_a_preset_of_another_replica_is_not_shown_as_ours_when_our_session_is_lost(
+    here: Place,
+) -> None:
+    _, second = await two(here)
+    second.gates["runtime"].hold("RefreshSession", "OpenSession")
+
+    async def is_told() -> bool:
+        shown = second.parts.cycles.board.get("web")
+        return "SESSION_LOST" in {each.code for each in shown.conditions}
+
+    await until(is_told)
+    assert await is_shown_elsewhere(second)
+    assert (await second.preset()).vms_by_status == {"RUNNING": 2}
+    second.gates["runtime"].let_in()
 
 
 async def test_a_replica_that_ends_frees_its_presets_at_once(here: Place) -> None:

@@ -508,6 +508,16 @@ def test_the_evidence_says_when_it_was_born() -> None:
     assert "born at 2029-12-29" in plan.terminations[0].evidence
 
 
+def test_a_vm_that_a_person_stopped_replaces_none_that_serves() -> None:
+    group = (*vms("ab"), vm("p", VmState.STOPPED, created=NOW))
+    plan = decide(seen(spec(2, max_surge=0, max_unavailable=0, **OLD), group))
+    assert not plan.terminations
+    assert "WAITING_FOR_REPLACEMENT" in codes(plan)
+    assert ended(decide(seen(spec(2, max_surge=0, max_unavailable=1, **OLD), group))) == {
+        "a": Reason.MAX_LIFETIME
+    }
+
+
 def test_what_is_young_enough_stays() -> None:
     assert not decide(seen(spec(3, max_lifetime=timedelta(days=4)), vms("abc"))).steps
 
