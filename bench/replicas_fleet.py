@@ -201,6 +201,11 @@ class Fleet:
         """Those of them that a client should find."""
         return [each for each in self.of(service) if each.life.is_live]
 
+    def away(self) -> str:
+        """Who does not serve at the moment, for people."""
+        names = [each.name for each in self if not each.life.is_live]
+        return f"away: {', '.join(names) or 'nobody'}"
+
     def start(self, *names: str) -> None:
         """Begin a life of these."""
         for name in names:
