@@ -7,7 +7,7 @@ regular look.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ from vmshepherd.iaas.v1 import iaas_service_pb2 as iaas_pb
 from vmshepherd.runtime.v1 import runtime_service_pb2 as runtime_pb
 from vmshepherd_kit import log
 from vmshepherd_kit.clock import Clock
-from vmshepherd_kit.errors import ResumeTokenTooOld, ShepherdError, Unsupported
+from vmshepherd_kit.errors import ResumeTokenTooOld, ShepherdError, Unavailable, Unsupported
 
 from .clients.iaas import Iaas
 from .clients.runtime import Runtime
@@ -24,6 +24,8 @@ from .model import PresetName
 from .schedule import Schedule
 
 RETRY_AFTER = timedelta(seconds=1)
+# A runtime service that hangs says nothing for longer than one of which nothing is to be told.
+SILENCE = timedelta(seconds=5)
 # How often it is looked whether there are providers that nobody watches yet.
 DISCOVER_EVERY = timedelta(seconds=30)
 WISHES = (
@@ -63,7 +65,7 @@ async def on_wishes(runtime: Runtime, schedule: Schedule, looks: Looks, *, clock
     while True:
         try:
             async with aclosing(runtime.watch_events(request)) as stream:
-                async for chunk in stream:
+                async for chunk in heard(stream):
                     request.after_sequence = chunk.sequence
                     _wake(schedule, {PresetName(event.preset) for event in chunk.events})
                     for event in chunk.events:
@@ -73,6 +75,21 @@ async def on_wishes(runtime: Runtime, schedule: Schedule, looks: Looks, *, clock
         except ShepherdError as e:
             _log.debug("events are not being watched", error=e.message)
         await clock.sleep(RETRY_AFTER)
+
+
+async def heard(
+    stream: AsyncIterator[runtime_pb.WatchEventsResponse],
+) -> AsyncIterator[runtime_pb.WatchEventsResponse]:
+    """The chunks of a watch.  Unavailable when it is silent: one that is quiet says so."""
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE.total_seconds()):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as e:
+            raise Unavailable("the watch of the journal is silent") from e
+        yield chunk
 
 
 async def _on_provider(provider: str, iaas: Iaas, schedule: Schedule, *, clock: Clock) -> None:

@@ -65,25 +65,27 @@ class Desk:
 
     async def _change(self, preset: PresetName, change: Change) -> record_pb2.OperatorRecord:
         async with self._turns.setdefault(preset, asyncio.Lock()):
+            other: Held | None = None
             for _ in range(ATTEMPTS):
                 try:
-                    record = await self._attempt(preset, change)
+                    done = await self._attempt(preset, change)
                 except SessionLost as e:
                     raise Unavailable(f"this replica cannot write at present: {e.message}") from e
-                if record is not None:
-                    return record
+                if not isinstance(done, Held):
+                    return done
+                other = done
                 await self._clock.sleep(PATIENCE)
-        raise VersionMismatch(f"others are writing the wishes of preset {preset}: try again")
+        raise _taken(preset, other)
 
     async def _attempt(
         self, preset: PresetName, change: Change
-    ) -> record_pb2.OperatorRecord | None:
-        """The record as written; None while another session writes."""
+    ) -> record_pb2.OperatorRecord | Held:
+        """The record as written, or who writes it now."""
         self._authority.remaining()
         session_id = self._authority.session_id
         token = await self._runtime.try_lock(Wish(session_id, _name(preset), 0))
         if isinstance(token, Held):
-            return None
+            return token
         try:
             return await self._write(preset, change, session_id, token)
         finally:
@@ -157,3 +159,12 @@ class Desk:
 
 def _name(preset: PresetName) -> str:
     return f"operator/{preset}"
+
+
+def _taken(preset: PresetName, other: Held | None) -> VersionMismatch:
+    """Others write quickly, unless one died doing so: then its lock ends with its session."""
+    who, left = (other.owner, other.remaining) if other else ("others", timedelta(0))
+    return VersionMismatch(
+        f"the wishes of preset {preset} are being written by {who}: try again; if that replica has "
+        f"died, in {max(1, round(left.total_seconds()))} s at the latest"
+    )

@@ -5,7 +5,9 @@ It keeps nothing between calls and decides nothing: `rules` does, within the sto
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import Final, TypeVar
 
 from vmshepherd.runtime.v1 import runtime_service_pb2 as pb
@@ -26,6 +28,8 @@ Result = TypeVar("Result")
 _CHUNK: Final = 100
 # A watcher whose filter lets nothing through still hears how far it may resume, this often.
 _BOOKMARK: Final = 1000
+# And one for whom nothing happens hears that it would be told: silence is a fault.
+_BEAT: Final = timedelta(seconds=2)
 
 
 class RuntimeServicer(runtime_service_pb2_grpc.RuntimeServiceServicer):
@@ -186,8 +190,17 @@ class RuntimeServicer(runtime_service_pb2_grpc.RuntimeServiceServicer):
                 yield pb.WatchEventsResponse(
                     events=[convert.from_event(event) for event in page.events], sequence=sequence
                 )
-            if not page.more:
+            if not page.more and not await self._grows(sequence):
+                yield pb.WatchEventsResponse(sequence=sequence)
+
+    async def _grows(self, sequence: int) -> bool:
+        """Wait until the journal may reach further; False when it did not for a while."""
+        try:
+            async with asyncio.timeout(_BEAT.total_seconds()):
                 await self._store.grown_beyond(sequence)
+        except TimeoutError:
+            return False
+        return True
 
     async def _beginning(self, after: int | None) -> int:
         """The sequence to read on from: the one given, or this moment's, or before the oldest."""

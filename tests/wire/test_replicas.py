@@ -207,6 +207,22 @@ async def test_a_preset_of_another_replica_is_not_shown_as_ours_when_our_session
     second.gates["runtime"].let_in()
 
 
+async def test_a_watch_that_falls_silent_is_begun_again(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a runtime service that hangs, while others answer."""
+    monkeypatch.setattr("orchestrator.alarms.SILENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr("runtime_service.servicer._BEAT", timedelta(hours=1))
+    here.declare(count=1)
+    replica = await here.replica()
+    await replica.settled()
+
+    async def is_begun_again() -> bool:
+        return replica.gates["runtime"].calls["WatchEvents"] > 2
+
+    await until(is_begun_again)
+
+
 async def test_a_replica_that_ends_frees_its_presets_at_once(here: Place) -> None:
     first, second = await two(here)
     token = (await first.preset()).fencing_token

@@ -434,6 +434,20 @@ async def test_a_watch_begins_now_and_says_where(client: Client) -> None:
         assert [event.event_id for event in chunk.events] == ["event-2"]
 
 
+async def test_a_watch_of_which_nothing_is_to_be_told_says_that_it_is_there(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime_service.servicer._BEAT", timedelta(milliseconds=50))
+    [old] = await client.append(1)
+    async with client.watch() as watch, asyncio.timeout(10):
+        told = [await anext(watch) for _ in range(3)]
+        assert [(chunk.sequence, len(chunk.events)) for chunk in told] == [(old, 0)] * 3
+        [new] = await client.append(2)
+        while not (chunk := await anext(watch)).events:
+            pass
+        assert chunk.sequence == new
+
+
 async def test_a_watch_resumes_in_chunks_behind_what_was_seen(client: Client) -> None:
     sequences = await client.append(*range(250))
     found: list[int] = []
@@ -560,8 +574,11 @@ async def test_a_full_store_is_told_as_such(
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"driver": "postgres"}, "there is no runtime driver 'postgres'; installed: .*sqlite"),
-        ({"driver": "ZookeeperDriver"}, "there is no runtime driver 'zookeeper'"),
+        (
+            {"driver": "oracle"},
+            "there is no runtime driver 'oracle'; installed: .*postgres.*sqlite",
+        ),
+        ({"driver": "ZookeeperDriver"}, "runtime.options.servers: is required"),
         ({"options": {"pth": "x"}}, "runtime.options.pth: unknown key; did you mean 'path'"),
         ({"driver": "InMemoryDriver", "options": {"max_events": 0}}, "runtime.options.max_events"),
     ],
