@@ -10,8 +10,8 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from bench.replicas_fleet import Fleet, Kind, Process
 from vmshepherd_kit.entry import GRACE
@@ -33,7 +33,7 @@ class Chaos:
         self._services = services
         self._chance = chance
         self._longest_stop = longest_stop
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
         self.done: Counter[str] = Counter()
         self.endings: list[float] = []
         self.wrong: list[str] = []
@@ -61,17 +61,8 @@ class Chaos:
             return
         victim = self._chance.choice(live)
         self.done[f"{kind} {service}"] += 1
-        healing: dict[Kind, Coroutine[Any, Any, None]] = {
-            Kind.KILL: self._killed(victim),
-            Kind.STOP: self._stopped(victim),
-            Kind.TERM: self._terminated(victim),
-        }
-        chosen = healing.pop(kind)
-        for other in healing.values():
-            other.close()
-        task = asyncio.create_task(chosen)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        fates = {Kind.KILL: self._killed, Kind.STOP: self._stopped, Kind.TERM: self._terminated}
+        self._tasks.append(asyncio.create_task(fates[kind](victim)))
 
     async def _killed(self, victim: Process) -> None:
         victim.kill()
