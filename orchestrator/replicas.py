@@ -84,10 +84,11 @@ class Replicas:
         }
 
     def leave(self) -> bool:
-        """Look after nothing from now on; whether there are others who will."""
-        self._is_leaving = True
-        self._members = [each for each in self._members if each.owner != self._owner]
-        return bool(self._members)
+        """Look after nothing from now on, if there are others who will; whether there are."""
+        others = [each for each in self._members if each.owner != self._owner]
+        if others:
+            self._is_leaving, self._members = True, others
+        return bool(others)
 
     async def watch(self, schedule: Schedule, fitness: Fitness) -> None:
         """Look who is there, for ever; a replica that is not fit takes no work."""

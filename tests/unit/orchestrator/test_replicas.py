@@ -126,13 +126,24 @@ async def test_a_session_of_another_kind_is_no_replica() -> None:
 async def test_one_that_leaves_looks_after_nothing_though_its_session_lives() -> None:
     async with place() as here:
         await here.joins("me")
+        await here.joins("you")
+        await here.look()
+        assert here.replicas.leave()
+        assert here.replicas.labels()["leaving"] == "yes"
+        await here.look()
+        assert {here.replicas.home(name) for name in NAMES} == {"you"}
+
+
+async def test_the_last_one_works_on_until_it_ends() -> None:
+    async with place() as here:
+        await here.joins("me")
         await here.joins("you", leaving="yes")
         await here.look()
         assert here.ours() == set(NAMES)
         assert not here.replicas.leave()
-        assert here.replicas.labels()["leaving"] == "yes"
+        assert "leaving" not in here.replicas.labels()
         await here.look()
-        assert not here.ours()
+        assert here.ours() == set(NAMES)
 
 
 async def test_one_that_leaves_is_known_until_its_session_ends_for_it_is_handing_over() -> None:
@@ -144,15 +155,6 @@ async def test_one_that_leaves_is_known_until_its_session_ends_for_it_is_handing
         await here.store.close_session(other, deadline=TTL)
         await here.look()
         assert not here.replicas.knows("you")
-
-
-async def test_one_that_leaves_knows_whether_others_stay() -> None:
-    async with place() as here:
-        await here.joins("me")
-        await here.joins("you")
-        await here.look()
-        assert here.replicas.leave()
-        assert {here.replicas.home(name) for name in NAMES} == {"you"}
 
 
 async def test_whoever_was_known_goes_on_being_known_while_the_list_cannot_be_read() -> None:
