@@ -28,6 +28,8 @@ _ASKED_AT_ONCE: Final = 40
 SENT_AT_ONCE: Final = 6
 """Requests in one `ask`, at most."""
 
+_YOUTH: Final = timedelta(seconds=1)
+
 
 class Client:
     """A kazoo client within one event loop."""
@@ -39,7 +41,7 @@ class Client:
         self._room = asyncio.Semaphore(_ASKED_AT_ONCE)
         self._changed = asyncio.Event()
         self._waiting: set[asyncio.Future[Any]] = set()
-        self._last_sign = clock.elapsed()
+        self._begun = self._last_sign = clock.elapsed()
 
     def start(self) -> None:
         """Begin to connect; kazoo goes on trying by itself, in threads of its own."""
@@ -70,7 +72,10 @@ class Client:
     @property
     def is_over(self) -> bool:
         """Whether kazoo has given up: this client will never be connected again."""
-        return self._zookeeper.client_state in {KeeperState.AUTH_FAILED, KeeperState.CLOSED}
+        # Right after the start it says so, too.
+        is_young = self._clock.elapsed() - self._begun < _YOUTH
+        is_closed = self._zookeeper.client_state == KeeperState.CLOSED
+        return self.is_refused or (is_closed and not is_young)
 
     def has_been_silent(self, duration: timedelta) -> bool:
         """Whether nothing was heard of ZooKeeper for so long."""

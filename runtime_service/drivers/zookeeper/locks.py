@@ -6,8 +6,8 @@ was there already, and if it is not there now, it has gone.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from runtime_service import rules
@@ -25,9 +25,10 @@ from .registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Locks as they were read: the records of those that are there, and their nodes' versions."""
+    """Locks as they were read, those that are there, with stamps and their nodes' versions."""
 
     locks: dict[str, LockRecord]
+    stamps: dict[str, str]
     versions: dict[str, int]
 
 
@@ -51,8 +52,10 @@ class Locks:
         nodes = await self._connection.read(paths, lax=lax)
         moment = Moment.now(self._clock)
         found = {name: node for name, node in zip(asked, nodes, strict=True) if node}
+        locks = {name: records.to_lock(node.data, moment) for name, node in found.items()}
         return Stored(
-            {name: records.to_lock(node.data, moment) for name, node in found.items()},
+            {name: lock.record for name, lock in locks.items()},
+            {name: lock.stamp for name, lock in locks.items()},
             {name: node.version for name, node in found.items()},
         )
 
@@ -62,7 +65,9 @@ class Locks:
 
     # Steps
 
-    async def grant(self, session_id: SessionId, wishes: Sequence[LockWish]) -> list[Grant]:
+    async def grant(
+        self, session_id: SessionId, wishes: Sequence[LockWish], *, stamp: str
+    ) -> list[Grant]:
         """What each wish gets.  SessionLost."""
         stored = await self.stored(wish.name for wish in wishes)
         holders = {lock.holder for lock in stored.locks.values() if lock.holder}
@@ -76,31 +81,24 @@ class Locks:
             sessions=found.records,
             now=found.now,
         )
-        await self._keep(session_id, changed, stored)
+        await self._keep(session_id, changed, stored, stamp)
         return grants
 
-    def giving_back(
-        self, session_id: SessionId, given: Sequence[HeldLock]
-    ) -> Callable[[], Awaitable[list[bool]]]:
-        """The step that unlocks them.  After a lost answer, one that is free under the token that
-        we gave back was given back by us.
-        """
-        tried: dict[str, LockRecord] = {}
-
-        async def give_back() -> list[bool]:
-            found = await self._registry.sure(session_id)
-            session = found.records.get(session_id)
-            if session is None or not session.is_live(found.now):
-                return [False] * len(given)
-            stored = await self.stored(lock.name for lock in given)
-            ours = {n: k for n, k in tried.items() if _is_given_back(stored.locks.get(n), k)}
-            released, changed = rules.give_back(given, session, locks=stored.locks | ours)
-            changed = {name: lock for name, lock in changed.items() if name not in ours}
-            tried.update({name: stored.locks[name] for name in changed})
-            await self._keep(session_id, changed, stored)
-            return released
-
-        return give_back
+    async def give_back(
+        self, session_id: SessionId, given: Sequence[HeldLock], *, stamp: str
+    ) -> list[bool]:
+        """Whether each was held.  What bears our stamp was given back by a former try."""
+        found = await self._registry.sure(session_id)
+        session = found.records.get(session_id)
+        if session is None or not session.is_live(found.now):
+            return [False] * len(given)
+        stored = await self.stored(lock.name for lock in given)
+        ours = {name for name, its in stored.stamps.items() if its == stamp}
+        before = {name: replace(stored.locks[name], holder=session_id) for name in ours}
+        released, changed = rules.give_back(given, session, locks=stored.locks | before)
+        undone = {name: lock for name, lock in changed.items() if name not in ours}
+        await self._keep(session_id, undone, stored, stamp)
+        return released
 
     async def list(self, *, after: str, limit: int) -> Page[Lock]:
         """See the port."""
@@ -113,14 +111,14 @@ class Locks:
         return first((k.seen(name, now, sessions) for name, k in stored.locks.items()), limit)
 
     async def _keep(
-        self, session_id: SessionId, changed: dict[str, LockRecord], stored: Stored
+        self, session_id: SessionId, changed: dict[str, LockRecord], stored: Stored, stamp: str
     ) -> None:
         """Store locks as they are now, if they are as they were read and the session lives."""
         if not changed:
             return
         moment = Moment.now(self._clock)
         writes = [
-            self._write(name, records.from_lock(lock, moment), stored)
+            self._write(name, records.from_lock(lock, moment, stamp), stored)
             for name, lock in changed.items()
         ]
         taken_from = {stored.locks[name].holder for name in changed if name in stored.locks}
@@ -133,7 +131,3 @@ class Locks:
         if name in stored.versions:
             return Set(self._paths.lock(name), data, stored.versions[name])
         return Create(self._paths.lock(name), data)
-
-
-def _is_given_back(now: LockRecord | None, before: LockRecord) -> bool:
-    return now is not None and now.holder is None and now.token == before.token

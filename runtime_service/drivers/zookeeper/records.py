@@ -92,20 +92,30 @@ def to_session(session_id: SessionId, data: bytes, *, number: int, moment: Momen
     return _understood(data, read)
 
 
-def from_lock(lock: LockRecord, moment: Moment) -> bytes:
+@dataclass(frozen=True, slots=True)
+class StoredLock:
+    """A lock as it is stored."""
+
+    record: LockRecord
+    stamp: str
+    """Tells one call that changed it from another."""
+
+
+def from_lock(lock: LockRecord, moment: Moment, stamp: str) -> bytes:
     """A lock."""
     told = {"token": lock.token, "holder": lock.holder, "granted": moment.stored(lock.granted)}
-    return _dumped(told)
+    return _dumped({**told, "stamp": stamp})
 
 
-def to_lock(data: bytes, moment: Moment) -> LockRecord:
+def to_lock(data: bytes, moment: Moment) -> StoredLock:
     """A lock."""
-    return _understood(
-        data,
-        lambda told: LockRecord(
-            FencingToken(told["token"]), told["holder"], moment.read(told["granted"])
-        ),
-    )
+
+    def read(told: dict[str, Any]) -> StoredLock:
+        granted = moment.read(told["granted"])
+        record = LockRecord(FencingToken(told["token"]), told["holder"], granted)
+        return StoredLock(record, told["stamp"])
+
+    return _understood(data, read)
 
 
 # States

@@ -151,9 +151,13 @@ class Registry:
             known = found.known.get(session_id)
             if known is None or not known.record.is_live(found.now):
                 return tried and known is None
-            tried = True
             node, life = self._both(session_id)
-            await self._connection.commit(Delete(life, _beat(known)), Delete(node))
+            tried = True
+            try:
+                await self._connection.commit(Delete(life, _beat(known)), Delete(node))
+            except Conflict:
+                tried = False
+                raise
             return True
 
         return close

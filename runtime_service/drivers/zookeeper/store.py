@@ -129,18 +129,20 @@ class ZookeeperRuntime:
 
     async def try_lock(self, session_id: SessionId, wishes: Sequence[LockWish]) -> list[Grant]:
         """See the port."""
+        stamp = self._chance.uuid()
         grants: list[Grant] = []
         for some in list(packets(wishes, lambda wish: _room_of(wish.name))) or [[]]:
             grants += await self._settle(
-                partial(self._locks.grant, session_id, some), items=len(some)
+                partial(self._locks.grant, session_id, some, stamp=stamp), items=len(some)
             )
         return grants
 
     async def unlock(self, session_id: SessionId, locks: Sequence[HeldLock]) -> list[bool]:
         """See the port."""
+        stamp = self._chance.uuid()
         released: list[bool] = []
         for some in packets(locks, lambda lock: _room_of(lock.name)):
-            step = self._locks.giving_back(session_id, some)
+            step = partial(self._locks.give_back, session_id, some, stamp=stamp)
             released += await self._settle(step, items=len(some))
         return released
 
@@ -225,6 +227,7 @@ class ZookeeperRuntime:
         """Refused when that is what ZooKeeper says; silence is no reason not to start."""
         try:
             await self._settle_at_start(self._registry.look)
+            self._bell.ring(await self._settle_at_start(self._journal.look))
         except Unavailable as e:
             self._tell(e)
 
