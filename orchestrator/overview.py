@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from vmshepherd.orchestrator.v1 import record_pb2, view_pb2
@@ -49,14 +50,14 @@ class Overviews:
 
         While the store cannot be asked, of those that others hold only that is told.
         """
-        names = self._presets.names()
+        with suppress(Unavailable, OutcomeUnknown):
+            # Those that were removed before this process began are known by it.
+            await self._removals.stored()
+        names = {*self._presets.names(), *self._removals.names()}
         found = {name: shown for name in names if (shown := self._here(name))}
-        missing = [name for name in names if name not in found]
-        others = await asyncio.gather(*(self._elsewhere(name) for name in missing))
+        missing = sorted(names - found.keys())
+        others = await asyncio.gather(*map(self._elsewhere, missing))
         found |= dict(zip(missing, others, strict=True))
-        stored = await self._stored()
-        for name in self._removals.names():
-            found[name] = self._here(name) or self._removed(name, stored.get(name))
         return [found[name] for name in sorted(found)]
 
     async def get(self, name: str) -> Overview:
@@ -91,21 +92,17 @@ class Overviews:
         return Overview(views.preset_view(name, declared, shown), views.vm_views(name, shown))
 
     async def _elsewhere(self, name: PresetName) -> Overview:
-        """A declared preset that this replica does not hold."""
+        """A preset that this replica does not hold."""
         try:
             state = await self._runtime.get_state(lock_name(name))
         except (Unavailable, OutcomeUnknown) as e:
             return self._out_of_sight(name, e)
         if state is None:
-            return Overview(views.preset_view(name, self._presets.get(name), None), [])
+            declared = self._presets.get(name)
+            if declared is None:
+                return self._removed(name, None)
+            return Overview(views.preset_view(name, declared, None), [])
         return self._from_record(name, _record(state.value))
-
-    async def _stored(self) -> Mapping[PresetName, record_pb2.PresetRecord]:
-        """Records of removed presets; none while the store cannot be asked."""
-        try:
-            return await self._removals.stored()
-        except (Unavailable, OutcomeUnknown):
-            return {}
 
     def _out_of_sight(self, name: PresetName, error: ShepherdError) -> Overview:
         """A preset of another replica, of which nobody can be asked at present."""

@@ -191,6 +191,26 @@ async def test_without_the_store_a_replica_tells_of_what_others_hold_that_nobody
     assert not (await first.ask("GetInfo")).replicas_error
 
 
+async def test_vms_of_a_preset_that_was_removed_a_moment_ago_are_shown_by_every_replica(
+    here: Place,
+) -> None:
+    first, second = await two(here)
+    # As it is read once a minute: before the removal.
+    await second.ask("ListPresets")
+    first.gates["runtime"].hold("PutStates")
+    here.remove()
+
+    async def is_known() -> bool:
+        return not second.parts.cycles.presets.names()
+
+    await until(is_known)
+    [shown] = (await second.ask("ListPresets")).presets
+    assert shown.phase == view.PRESET_PHASE_REMOVED
+    assert shown.vms_by_status == {"RUNNING": 2}
+    assert len((await second.ask("ListVms")).vms) == 2
+    first.gates["runtime"].let_in()
+
+
 async def test_a_preset_of_another_replica_is_not_shown_as_ours_when_our_session_is_lost(
     here: Place,
 ) -> None:
