@@ -29,6 +29,8 @@ import pytest
 
 _JARS: Final = Path("/usr/share/java")
 _NEEDED: Final = ("zookeeper.jar", "zookeeper-jute.jar", "slf4j-simple.jar")
+# Without these there is no TLS; Debian's ZooKeeper does not name them.
+_FOR_TLS: Final = ("netty-codec.jar", "netty-resolver.jar")
 _MAIN: Final = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 _JVM: Final = (
     "-Xmx128m",
@@ -86,7 +88,11 @@ class Ensemble:
             node.prepare(list(self.nodes.values()), settings or {}, jvm)
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(
@@ -104,7 +110,7 @@ class Ensemble:
 
     @property
     def secure_servers(self) -> str:
-        """Where those listen that were given a key by `settings`; see `tls_settings`."""
+        """Where those listen that were given a key by `settings`."""
         return ",".join(f"127.0.0.1:{node.secure_port}" for node in self.nodes.values())
 
     def room(self) -> str:
@@ -194,7 +200,7 @@ class _Node:
         lines = self._basics(data) | {m.name: m.address for m in members if len(members) > 1} | own
         file = self._folder / "zoo.cfg"
         file.write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
-        jars = ":".join(str(_JARS / jar) for jar in _NEEDED)
+        jars = ":".join(str(_JARS / jar) for jar in (*_NEEDED, *_FOR_TLS))
         # Should the tests be killed, their nodes do not outlive them.
         bound = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         self._command = [*bound, "java", *_JVM, *jvm, "-cp", jars, _MAIN, str(file)]
