@@ -124,9 +124,18 @@ class Takeovers:
         gap = self.gaps.get(preset)
         if gap is None:
             gap = self.gaps[preset] = Gap(preset, _lost_at(former, now), former)
-        for life in (former, home):
-            if life is not None and not life.is_well and life.hits:
-                gap.hits.add(life.hits[-1])
+        gap.hits |= {
+            life.hits[-1]
+            for life in (former, home)
+            if life is not None and life.hits and self._is_felt(life, now)
+        }
+
+    def _is_felt(self, life: Life, now: float) -> bool:
+        """Whether what befell a replica may still be felt: one that stood still goes on, and finds
+        then that its session has ended.
+        """
+        hit = life.hits[-1]
+        return not life.is_well or now < hit.at + self._limits[hit.kind]
 
     def _deadline(self, gap: Gap) -> float:
         ends = [hit.at + self._limits[hit.kind] for hit in gap.hits]

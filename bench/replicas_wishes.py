@@ -26,9 +26,8 @@ TEXT: Final = "count: {count}\nflavor: small\nimage: any\nhealthcheck: {{driver:
 _ACTOR: Final = "bench"
 _PAUSED: Final = PresetPhase.PRESET_PHASE_PAUSED
 _RUNNING: Final = VmState.VM_STATE_RUNNING
-# A count that changes by more than the greater of these needs a person.
+# A count that changes by more than this, or by more than half, rounded up, needs a person.
 _FREE: Final = 5
-_FREE_PERCENT: Final = 50
 _LARGEST: Final = 25
 
 
@@ -120,7 +119,7 @@ class Wishes:
 
     async def _approve(self, preset: str) -> None:
         before = self._counts[preset]
-        wanted = before + max(_FREE, before * _FREE_PERCENT // 100) + 1
+        wanted = before + max(_FREE, (before + 1) // 2) + 1
         if wanted > _LARGEST:
             return
         self.declare(preset, wanted)

@@ -51,8 +51,9 @@ _SERVICE_CONFIG: Final[dict[str, Any]] = {
 _PASSING_OVER: Final[dict[str, Any]] = {
     "outlier_detection_experimental": {
         "interval": "1s",
+        # Short: while it lasts, the others are all there is.
         "baseEjectionTime": "5s",
-        "maxEjectionTime": "30s",
+        "maxEjectionTime": "10s",
         "maxEjectionPercent": 50,
         "failurePercentageEjection": {
             "threshold": 50,
@@ -122,6 +123,8 @@ def _passing_over(config: dict[str, Any], after: timedelta) -> dict[str, Any]:
     return {
         **config,
         "loadBalancingConfig": [_PASSING_OVER],
+        # All calls under way meet the one that hangs at once, and each costs a token.
+        "retryThrottling": {"maxTokens": 1000, "tokenRatio": 1},
         "methodConfig": [{**first, "retryPolicy": retry}, *rest],
     }
 

@@ -92,6 +92,17 @@ def test_one_that_stood_still_and_goes_on_has_taken_nothing_over() -> None:
     assert [each.to_another for each in story.takeovers.over] == [False]
 
 
+def test_one_that_goes_on_and_finds_its_session_ended_still_has_its_pause_for_a_cause() -> None:
+    story, first, second = Story(), Life("first", 1), Life("second", 2)
+    story.held(10.0, first)
+    hurt(first, Kind.STOP, 11.0)
+    first.is_paused = False
+    story.held(30.9, first)
+    story.held(31.0, None, home=first)
+    story.held(41.0, second)
+    assert story.late() == [False]
+
+
 def test_a_token_that_goes_back_is_found() -> None:
     story, first = Story(), Life("first", 1)
     story.held(10.0, first)
