@@ -199,20 +199,3 @@ async def test_a_client_whose_threads_have_died_is_replaced(node: Ensemble) -> N
         clock._move_to(timedelta(seconds=2))
         await store.refresh_session(holder)
         assert store._connection._client is not client
-
-
-async def test_more_than_can_be_asked_at_once_does_not_hold_up_the_loop(node: Ensemble) -> None:
-    async with opened(node.servers, node.room()) as store:
-        await session(store, ttl=LONG)
-        node.pause(1)
-        try:
-            # More than the sockets take in before anybody reads.
-            names = [f"{'ü' * 250}{i}" for i in range(32)]
-            calls = [asyncio.create_task(store.get_states(names)) for _ in range(300)]
-            begun = time.monotonic()
-            await asyncio.sleep(0.5)
-            assert time.monotonic() - begun < LIMIT_SECONDS + 1
-            outcomes = await asyncio.gather(*calls, return_exceptions=True)
-            assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
-        finally:
-            node.resume(1)

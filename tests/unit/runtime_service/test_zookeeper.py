@@ -4,21 +4,26 @@ paths, what fits a packet, and what may be set.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kazoo.protocol.states import KeeperState
 
 from runtime_service.domain import SessionId
 from runtime_service.drivers.zookeeper import ZookeeperOptions
+from runtime_service.drivers.zookeeper.client import SENT_AT_ONCE, Client
 from runtime_service.drivers.zookeeper.lives import Lives
 from runtime_service.drivers.zookeeper.operations import PACKET_BYTES, packets
 from runtime_service.drivers.zookeeper.paths import quoted, unquoted
 from runtime_service.rules import SessionRecord
 from vmshepherd_kit import settings
 from vmshepherd_kit.settings import Invalid
+from vmshepherd_kit.testing import FakeClock
 
 TTL, DELAY = timedelta(seconds=20), timedelta(seconds=10)
 SERVERS = {"servers": "h1:2181,h2:2181"}
@@ -132,3 +137,52 @@ def test_the_options_of_the_predecessor_are_understood() -> None:
     options = settings.parse(raw, ZookeeperOptions)
     assert [each.scheme for each in options.addauth] == ["digest"]
     assert "user:pw" not in repr(options)
+
+
+class Request:
+    """What kazoo answers with at once; it has no result before a test says so."""
+
+    exception = None
+    value = "done"
+    finish: Callable[[], object]
+
+    def rawlink(self, callback: Callable[[Request], None]) -> None:
+        self.finish = lambda: callback(self)
+
+
+class Kazoo:
+    """A client that is connected, and sends nothing."""
+
+    connected = True
+    client_state = KeeperState.CONNECTED
+
+    def __init__(self) -> None:
+        self.waiting: list[Request] = []
+
+    def begin(self) -> Request:
+        self.waiting.append(Request())
+        return self.waiting[-1]
+
+
+async def test_no_more_is_asked_at_once_than_kazoo_takes_without_blocking_whoever_asks() -> None:
+    kazoo = Kazoo()
+    client = Client(kazoo, FakeClock())
+    asked = [
+        asyncio.create_task(client.ask(*[lambda zookeeper: zookeeper.begin()] * SENT_AT_ONCE))
+        for _ in range(1000)
+    ]
+    # Callers that give up make no room: what they asked for is still on its way.
+    for task in asked[::2]:
+        await asyncio.wait([task], timeout=0)
+        task.cancel()
+    most = 0
+    while not all(task.done() for task in asked):
+        most = max(most, len(kazoo.waiting))
+        for request in kazoo.waiting[:]:
+            kazoo.waiting.remove(request)
+            request.finish()
+        await asyncio.wait(asked, timeout=0.001)
+    # 278 wake-up bytes fill the socket through which kazoo's thread is woken.
+    assert 0 < most <= 270
+    done = await asyncio.gather(*asked[1::2])
+    assert done == [["done"] * SENT_AT_ONCE] * 500
