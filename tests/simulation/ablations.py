@@ -6,6 +6,7 @@ nothing, or the world lacks what makes it necessary.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,8 +16,11 @@ from unittest import mock
 import orchestrator.act
 import orchestrator.observe
 from iaas_service import budgets, gates, tokens
-from orchestrator import breaker, guard, health, intents, remove
+from orchestrator import authority, breaker, cycle, guard, health, intents, remove, replicas
+from orchestrator.board import Tally
+from orchestrator.fitness import Fitness
 from orchestrator.model import Observation
+from orchestrator.schedule import Schedule
 from runtime_service import rules
 
 from .cloud import SimCloud
@@ -156,8 +160,47 @@ def _no_spec_guard() -> list[Patch]:
     return [(guard, "accept_count", lambda spec, *_, **__: (spec.count, ()))]
 
 
+def _no_homes() -> list[Patch]:
+    """Whoever gets a preset keeps it, and nobody asks whose it is."""
+    return [(cycle.Cycles, "_is_ours", lambda *_: True)]
+
+
+def _no_patience_with_cycles() -> list[Patch]:
+    """What has another home is handed over at once, whatever its cycle is about to do."""
+    see, leaving = replicas.Replicas._see, list[asyncio.Future[Any]]()
+
+    def seen(self: Any, sessions: Any, schedule: Schedule) -> None:
+        see(self, sessions, schedule)
+        cycles: Any = schedule._run.__self__  # type: ignore[attr-defined]
+        for name in sorted(cycles.authority.tokens()):
+            if self.home(name) != cycles.authority.owner:
+                leaving.append(asyncio.ensure_future(cycles._leave(name)))
+
+    return [(replicas.Replicas, "_see", seen)]
+
+
+def _no_second_unlock() -> list[Patch]:
+    """A lock that could not be freed, or was got without a word, is thought of no more."""
+
+    async def forget(_: Any) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    return [(authority.Authority, "_free_what_is_left", forget)]
+
+
+def _no_counts_of_others() -> list[Patch]:
+    return [(replicas.Replicas, "others", Tally())]
+
+
+def _no_fitness() -> list[Patch]:
+    return [(Fitness, "is_fit", lambda _: True)]
+
+
 _DOUBTS = ("answers of the cloud are lost", "the cloud acts late", "deliver late")
 _BLIND = ("many services hang", "something refuses all probes")
+_LOUD = ("something refuses all probes",)
+_MOVES = ("a replica leaves and joins again",)
+_HASTE = (*_MOVES, "many VMs die", "edit a count", "deliver late")
 _CELLS = ("a cell is down", "listings forget a cell")
 
 ABLATIONS = (
@@ -175,4 +218,9 @@ ABLATIONS = (
     Ablation("evidence before a destroy", _no_evidence_first, ("a service hangs",)),
     Ablation("replacement first", _no_replacement_first, ("edit a spec",)),
     Ablation("spec guard", _no_spec_guard, ("a typing error in a count",)),
+    Ablation("homes", _no_homes, _MOVES),
+    Ablation("end of a cycle before a hand-over", _no_patience_with_cycles, _HASTE, per_hour=360),
+    Ablation("second unlock", _no_second_unlock, (*_MOVES, "lose messages"), per_hour=60),
+    Ablation("counts of all replicas", _no_counts_of_others, (*_MOVES, *_LOUD)),
+    Ablation("fitness", _no_fitness, ("a replica is cut off from a service",)),
 )

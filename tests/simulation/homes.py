@@ -75,6 +75,10 @@ class Homes:
     def _nothing_in_hands_that_are_tied(self) -> None:
         """Who cannot reach what the work needs has left it to those who can."""
         now = self._world.kernel.now
+        weather = self._world.network.weather
+        if weather.loses or weather.delays:
+            self._cut_off_since.clear()
+            return
         for replica in self._world.replicas:
             if not self._is_tied(replica) or not any(map(self._is_free, self._world.replicas)):
                 self._cut_off_since.pop(replica.name, None)

@@ -17,7 +17,7 @@ from vmshepherd.iaas.v1 import iaas_service_pb2
 
 from . import clauses, homes
 from .cloud import Body
-from .ledger import ECHO
+from .ledger import ECHO, FOR_EVER
 from .network import Caller
 from .suite import World
 
@@ -87,11 +87,27 @@ class Judge:
         if caller.method == "ListVms":
             self._shown((held.preset, held.fencing_token) for held in caller.request.held)
         elif caller.method == "CreateVms":
-            self._shown((each.preset, each.fencing_token) for each in caller.request.creates)
             for each in caller.request.creates:
+                self._asks_for(each, caller)
                 self._ledger.sent[each.preset] = self._world.kernel.now
         else:
-            self._shown((each.preset, each.fencing_token) for each in caller.mutations)
+            for each in caller.mutations:
+                self._asks_for(each, caller)
+
+    def _asks_for(self, step: Any, caller: Caller) -> None:
+        """Somebody wants to act on a preset, whether he may or not."""
+        preset, token = str(step.preset), int(step.fencing_token)
+        self._shown([(preset, token)])
+        self._given_back(preset, token, caller)
+
+    def _given_back(self, preset: str, token: int, caller: Caller) -> None:
+        """I1: whoever gives a lock back has nothing under way for which he waits."""
+        now, freed = self._world.kernel.now, self._ledger.freed.get((preset, token), FOR_EVER)
+        is_awaited = caller.left is not None and now < caller.sent + caller.left * TOLERANCE
+        is_late = freed < caller.sent or (freed < now and is_awaited)
+        if is_late and caller.process not in _PEOPLE:
+            many = f"{now - freed:.1f} s after it was given back"
+            self._broken("I1", f"{preset}: {caller.process} uses token {token} {many}")
 
     def _shown(self, tokens: Any) -> None:
         for preset, token in tokens:
@@ -107,11 +123,16 @@ class Judge:
             self._broken("I1", f"{preset}: token {token} acts though {newest} was shown before")
         if caller is None or caller.process in _PEOPLE:
             return
+        self._given_back(preset, token, caller)
+        if not self._is_old_news(self._world.lost_writes_at):
+            # A grant that was lost is given again, to another: the same token, and no news.
+            self._actors[preset, token] = caller.host
+            return
         actor = self._actors.setdefault((preset, token), caller.host)
         if actor is not caller.host:
             self._broken("I1", f"{preset}: two replicas act under token {token}")
         granted, at = self._ledger.grants.get(preset, (0, 0.0))
-        if token < granted and at < caller.sent and self._is_old_news(self._world.lost_writes_at):
+        if token < granted and at < caller.sent:
             many = f"{caller.sent - at:.1f} s after {granted} was granted"
             self._broken("I1", f"{preset}: {caller.process} acts under token {token}, {many}")
 
@@ -200,17 +221,11 @@ class Judge:
         if caller is None or not (sight.refuses_all or now - sight.refused_until < ECHO):
             return False
         few = len(self._counting(body.preset)) < BREAKER_COUNT
-        is_new = now - sight.refused_since < LOOK
-        return few and (is_new or self._seen_by(caller) < FLEET_COUNT)
+        return few and self._seen_by_all() < FLEET_COUNT
 
-    def _seen_by(self, caller: Caller) -> int:
-        """How many VMs the presets have that the caller holds."""
-        return sum(
-            len(self._counting(str(preset)))
-            for replica in self._world.replicas
-            if replica.parts and replica.life and replica.life.host is caller.host
-            for preset in replica.parts.cycles.authority.tokens()
-        )
+    def _seen_by_all(self) -> int:
+        """How many VMs the presets have that somebody holds."""
+        return sum(len(self._counting(preset)) for preset in homes.holders(self._world))
 
     def _breaker(self, body: Body) -> None:
         """I6: with so many failing for so long, nobody may be destroyed for health.

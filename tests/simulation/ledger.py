@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime_service.domain import Acquired, Event, Grant, LockWish, SessionId
+from runtime_service.domain import Acquired, Event, Grant, HeldLock, LockWish, SessionId
 
 from .loop import Kernel
 
@@ -45,6 +45,9 @@ class Ledger:
 
     grants: dict[str, tuple[int, float]] = field(default_factory=dict)
     """The newest token of each preset's lock that a store gave, and when."""
+
+    freed: dict[tuple[str, int], float] = field(default_factory=dict)
+    """When a lock was given back under a token by who held it."""
 
     def declare(self, preset: str, count: int) -> None:
         """A count is asked for, and nothing holds it back."""
@@ -95,6 +98,7 @@ class Ledger:
         """
         now = self.kernel.now
         self.grants.clear()
+        self.freed.clear()
         for preset, at in self.sent.items():
             if now - at < ECHO:
                 self.excused[preset] = now + ECHO
@@ -133,8 +137,17 @@ class Witnessed:
         grants: list[Grant] = await self._store.try_lock(session_id, wishes)
         for wish, grant in zip(wishes, grants, strict=True):
             if isinstance(grant, Acquired):
-                self._ledger.granted(wish.name.removeprefix("preset/"), grant.fencing_token)
+                self._ledger.granted(_preset(wish.name), grant.fencing_token)
         return grants
+
+    async def unlock(self, session_id: SessionId, locks: Sequence[HeldLock]) -> list[bool]:
+        """See the port."""
+        released: list[bool] = await self._store.unlock(session_id, locks)
+        for lock, is_free in zip(locks, released, strict=True):
+            if is_free:
+                freed = self._ledger.freed
+                freed[_preset(lock.name), lock.fencing_token] = self._ledger.kernel.now
+        return released
 
     def _note(self, event: Event) -> None:
         ledger = self._ledger
@@ -144,3 +157,8 @@ class Witnessed:
             ledger.kept.setdefault(event.vm_id, ledger.kernel.now)
         elif event.kind in {"VM_REBOOTING", "VM_REBUILDING"}:
             ledger.repairs.add(event.vm_id)
+
+
+def _preset(lock: str) -> str:
+    """The preset of a lock of that name."""
+    return lock.removeprefix("preset/")

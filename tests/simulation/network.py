@@ -47,6 +47,8 @@ class Caller:
     parse: Callable[[bytes], Any]
     sent: float
     """When it was sent."""
+    left: float | None
+    """How long its sender then was ready to wait."""
 
     @property
     def process(self) -> str:
@@ -452,7 +454,7 @@ class Server:
             back(_error(grpc.StatusCode.UNIMPLEMENTED, path))
             return serving
         parse = self._handlers[path].request_deserializer
-        caller = Caller(client, path.rpartition("/")[2], raw, parse, sent)
+        caller = Caller(client, path.rpartition("/")[2], raw, parse, sent, left)
         task = serving.begin(self._handle(serving, handler, caller, back))
         self._tasks[task] = serving
         return serving

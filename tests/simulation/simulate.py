@@ -9,10 +9,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from unittest import mock
 
 import structlog
 
 from iaas_service.domain import VmState
+from orchestrator import replicas
 
 from . import policies
 from .faults import PER_HOUR, Chaos
@@ -26,6 +29,7 @@ BUILD_UP = 120.0
 HEALING = 600.0
 QUIET = 120.0
 LOOK_EVERY = 5.0
+REPLICAS_LOOK = timedelta(seconds=3)
 # The level of the log that is heard.
 _ERROR = 40
 
@@ -63,7 +67,7 @@ class Verdict:
 
 def simulate(seed: int, course: Course | None = None, *, shape: Shape | None = None) -> Verdict:
     """Run one seed; it stops at the first violation."""
-    with _undisturbed(), _overheard() as bugs:
+    with _undisturbed(), _unhurried(), _overheard() as bugs:
         return _simulate(shape or Shape.of(seed), course or Course(), bugs)
 
 
@@ -169,6 +173,15 @@ def _undisturbed() -> Iterator[None]:
         sys.unraisablehook = hook
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def _unhurried() -> Iterator[None]:
+    """Replicas look who is there as much less often as they look at their presets: what each thinks
+    of the others is old for longer, which makes nothing easier.
+    """
+    with mock.patch.object(replicas, "LOOK", REPLICAS_LOOK):
+        yield
 
 
 @contextmanager
