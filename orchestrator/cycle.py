@@ -58,6 +58,8 @@ BLOCKED_LOOK = timedelta(seconds=5)
 # And one that is removed, whose VMs only run on, or that another replica looks after.
 REMOVED_LOOK = timedelta(minutes=1)
 ELSEWHERE_LOOK = timedelta(minutes=1)
+# And one that is being handed over: within a moment, unless a cycle of it is under way.
+HANDED_OVER_LOOK = timedelta(milliseconds=250)
 # What a gate says to a termination that it will never let pass; anything else may pass later.
 _NEVER = {"INVALID_ARGUMENT", "NOT_FOUND", "NOT_OURS", "NOT_THE_SAME_VM", "PROTECTED"}
 
@@ -179,7 +181,7 @@ class Cycles:
     def _until_free(self, held: Held) -> timedelta:
         """When to ask again for a lock; one whose holder is alive is being handed over."""
         if self.replicas.knows(held.owner):
-            return self.config.soon
+            return min(HANDED_OVER_LOOK, self.config.soon)
         return min(max(held.remaining, self.config.soon), self.config.interval)
 
     async def _begun(self, name: PresetName, token: int, memory: Memory) -> Turn | None:

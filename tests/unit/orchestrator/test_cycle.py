@@ -13,7 +13,7 @@ from orchestrator.authority import Authority
 from orchestrator.board import Board, Phase, Shown, Tally
 from orchestrator.clients.presets import declared
 from orchestrator.config import Config
-from orchestrator.cycle import ELSEWHERE_LOOK, REMOVED_LOOK, RETRY_AFTER, Cycles
+from orchestrator.cycle import ELSEWHERE_LOOK, HANDED_OVER_LOOK, REMOVED_LOOK, RETRY_AFTER, Cycles
 from orchestrator.desk import Desk
 from orchestrator.hands import Hands
 from orchestrator.model import PresetName, Probe, Verdict, VmId
@@ -68,13 +68,14 @@ class Alone:
     """The replicas: this one, or another that the test names."""
 
     owner: str = "me"
+    alive: set[str] = field(default_factory=set)
     others: Tally = field(default_factory=Tally)
 
     def home(self, name: PresetName) -> str:
         return self.owner
 
     def knows(self, owner: str) -> bool:
-        return owner == self.owner
+        return owner in self.alive
 
 
 @dataclass
@@ -232,6 +233,9 @@ async def test_a_preset_that_another_holds_is_looked_at_when_it_may_be_free() ->
         await here.store.store.open_session(new)
         await here.store.store.try_lock(session, [LockWish("preset/web")])
         assert await here.cycles.run(WEB) == life
+        # One that is alive is handing it over at this moment.
+        here.replicas.alive.add("them")
+        assert await here.cycles.run(WEB) == HANDED_OVER_LOOK
         shown = here.cycles.board.get(WEB)
         assert shown is not None
         assert (shown.phase, shown.holder) == (Phase.ELSEWHERE, "them")
