@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
-from bench.locks_client import Client, now
+from bench.locks_client import TTL, Client, now
 from bench.locks_judge import Findings, History, Seconds, judge, longest_pause
 from bench.locks_services import Services
 from vmshepherd.runtime.v1.runtime_service_pb2_grpc import RuntimeServiceStub
@@ -77,7 +77,7 @@ class Report:
     late_writes: Counter[str] = field(default_factory=Counter)
 
 
-async def churn(stage: Stage, *, seconds: Seconds, seed: str) -> Report:
+async def churn(stage: Stage, *, seconds: Seconds, seed: str, ttl: Seconds = TTL) -> Report:
     """Let clients churn the locks of a stage under its faults, and judge what they saw.
 
     NotSurvived when nobody is granted anything for a minute, or a process has ended by itself.
@@ -89,7 +89,7 @@ async def churn(stage: Stage, *, seconds: Seconds, seed: str) -> Report:
             for address in stage.services.addresses
         ]
         clients = [
-            Client(number, stubs, history, seed=seed, tells_floor=stage.tells_floor)
+            Client(number, stubs, history, seed=seed, tells_floor=stage.tells_floor, ttl=ttl)
             for number in range(CLIENTS)
         ]
         began, over = now(), asyncio.Event()

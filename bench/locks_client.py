@@ -27,7 +27,7 @@ from vmshepherd_kit.status import from_proto
 NAMES: Final = ("north", "east", "south", "west")
 TTL: Final = 0.3
 MARGIN: Final = 0.02
-_DEADLINE: Final = timedelta(seconds=0.5)
+_PATIENCE: Final = timedelta(seconds=0.5)
 _MOST_AT_ONCE: Final = 3
 _BETWEEN_TRIES: Final = (0.1, 0.25)
 
@@ -58,6 +58,7 @@ class Client:
         *,
         seed: str,
         tells_floor: bool,
+        ttl: Seconds = TTL,
     ) -> None:
         self.late_writes: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
@@ -66,6 +67,8 @@ class Client:
         self._history = history
         self._dice = random.Random(f"{seed}/{number}")  # noqa: S311  it must replay
         self._tells_floor = tells_floor
+        self._ttl = ttl
+        self._patience = max(_PATIENCE, timedelta(seconds=ttl))
         self._newest = dict.fromkeys(NAMES, 0)
         self._lease: Lease | None = None
         self._marks = 0
@@ -115,7 +118,7 @@ class Client:
         return await self._unlock(lease, grants)
 
     async def _dawdling(self, lease: Lease, grants: list[Grant]) -> bool:
-        await asyncio.sleep(TTL * self._dice.uniform(0.7, 2))
+        await asyncio.sleep(self._ttl * self._dice.uniform(0.7, 2))
         if self._dice.random() < 1 / 3:
             await self._refresh(lease, grants)
         await self._write(grants)
@@ -123,7 +126,7 @@ class Client:
 
     async def _regretting(self, lease: Lease, grants: list[Grant]) -> bool:
         await self._unlock(lease, grants)
-        await asyncio.sleep(self._dice.uniform(0, TTL / 2))
+        await asyncio.sleep(self._dice.uniform(0, self._ttl / 2))
         await self._refresh(lease)
         await self._write(grants)
         return True
@@ -143,7 +146,7 @@ class Client:
         lease = self._lease
         if lease is None or lease.deadline <= now():
             self._lease = lease = await self._open()
-        elif lease.deadline - now() < TTL / 2:
+        elif lease.deadline - now() < self._ttl / 2:
             # A session that is lost is found to be so once, not again and again.
             self._lease = None
             await self._refresh(lease)
@@ -152,16 +155,16 @@ class Client:
 
     async def _open(self) -> Lease:
         request = pb.OpenSessionRequest(
-            owner=f"client {self._number}", ttl=stamps.to_duration(timedelta(seconds=TTL))
+            owner=f"client {self._number}", ttl=stamps.to_duration(timedelta(seconds=self._ttl))
         )
         sent = now()
         answer: pb.OpenSessionResponse = await self._ask("OpenSession", request)
-        return Lease(answer.session.session_id, sent + TTL - MARGIN)
+        return Lease(answer.session.session_id, sent + self._ttl - MARGIN)
 
     async def _refresh(self, lease: Lease, grants: Sequence[Grant] = ()) -> None:
         sent = now()
         await self._ask("RefreshSession", pb.RefreshSessionRequest(session_id=lease.session_id))
-        lease.deadline = sent + TTL - MARGIN
+        lease.deadline = sent + self._ttl - MARGIN
         _end(grants, lease.deadline)
 
     async def _try_locks(self, lease: Lease, names: Sequence[str]) -> list[Grant]:
@@ -248,7 +251,7 @@ class Client:
     async def _ask(self, method: str, request: Any) -> Any:
         """What a replica answers, whichever."""
         asked = getattr(self._dice.choice(self._replicas), method)
-        return await dial.ask(asked, request, deadline=_DEADLINE)
+        return await dial.ask(asked, request, deadline=self._patience)
 
 
 def _end(grants: Iterable[Grant], moment: Seconds) -> None:

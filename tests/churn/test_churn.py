@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -16,19 +17,27 @@ pytestmark = pytest.mark.e2e
 SEED = "a short run"
 
 
-async def short_run(opening: Opening, *, seconds: float) -> Report:
-    """Faults follow each other as fast as they are survived, or nearly so."""
+async def short_run(opening: Opening, *, seconds: float, faults: Collection[str] = ()) -> None:
+    """Faults follow each other as fast as they are survived, or nearly so.
+
+    On a busy machine nobody gets far within a short life: then sessions live longer.
+    """
     with opening() as stage:
-        report = await churn(replace(stage, beat=1.5), seconds=seconds, seed=SEED)
-    print(report)  # noqa: T201  pytest shows it when the test fails
-    assert report.findings.all == ()
-    assert report.faults
-    assert report.grants > 20
-    # One in ten writes late: among so many, some are told so, or the check would prove nothing.
+        for ttl in (0.3, 1, 3, 9):
+            quick = replace(stage, beat=1.5)
+            report = await churn(quick, seconds=seconds, seed=SEED, ttl=ttl)
+            print(report)  # noqa: T201  pytest shows it when the test fails
+            assert report.findings.all == ()
+            assert report.incidents == []
+            if went_far(report) and report.faults.keys() >= set(faults):
+                return
+    pytest.fail("too few locks were granted, or too few faults survived, to prove anything")
+
+
+def went_far(report: Report) -> bool:
+    """One in ten writes late: among so many, some are told so, or the check would prove nothing."""
     refused = report.late_writes["SESSION_LOST"] + report.late_writes["STALE_FENCING_TOKEN"]
-    assert refused or report.grants < 100
-    assert report.incidents == []
-    return report
+    return bool(report.grants > 20 and report.faults and (refused or report.grants < 100))
 
 
 def demand_server_of(driver: str) -> None:
@@ -41,29 +50,25 @@ async def test_locks_of_memory_stay_locks_when_the_process_is_held_up() -> None:
 
 
 async def test_locks_of_sqlite_survive_kills_and_files_that_may_not_grow() -> None:
-    report = await short_run(locks_stages.sqlite, seconds=15)
-    assert report.faults["service killed"]
-    assert report.faults["files may not grow"]
+    faults = {"service killed", "files may not grow"}
+    await short_run(locks_stages.sqlite, seconds=15, faults=faults)
 
 
 async def test_locks_of_sqlite_survive_a_full_disk() -> None:
     if not linux.with_own_mounts():
         # The test above stands in for this one: files that may not grow.
         return
-    report = await short_run(locks_stages.sqlite_on_a_small_disk, seconds=8)
-    assert report.faults["disk full"]
+    await short_run(locks_stages.sqlite_on_a_small_disk, seconds=8, faults={"disk full"})
 
 
 async def test_locks_of_postgres_survive_crashes_and_connections_that_end() -> None:
     demand_server_of("postgres")
-    report = await short_run(locks_stages.postgres_server, seconds=12)
-    assert report.faults["server crashed"]
+    await short_run(locks_stages.postgres_server, seconds=12, faults={"server crashed"})
 
 
 async def test_locks_of_postgres_survive_a_failover() -> None:
     demand_server_of("postgres")
-    report = await short_run(locks_stages.postgres_pair, seconds=8)
-    assert report.faults["failed over"]
+    await short_run(locks_stages.postgres_pair, seconds=8, faults={"failed over"})
 
 
 async def test_locks_of_zookeeper_survive_leaders_and_majorities_that_are_gone() -> None:
