@@ -212,8 +212,11 @@ class Authority:
             _log.warning("locks cannot be listed", error=e.message)
             return
         if session_id == self._session_id:
-            ours = (lock for lock in locks if lock.owner == self.owner)
-            found = {preset_of(lock.name): lock.fencing_token for lock in ours}
+            found = {
+                preset_of(lock.name): lock.fencing_token
+                for lock in locks
+                if lock.owner == self.owner and lock.name.startswith(lock_name(PresetName("")))
+            }
             self._unfreed |= {
                 preset: token
                 for preset, token in found.items()
