@@ -28,7 +28,8 @@ async def test_one_order_explains_what_clients_were_told_under_faults(
     await is_explained(ground, BRIEF, tmp_path)
 
 
-@pytest.mark.parametrize("ground", ["memory", "sqlite", "postgres", "zookeeper"])
+# On ZooKeeper so many calls stay open that the search is long: the long run does that.
+@pytest.mark.parametrize("ground", ["memory", "sqlite", "postgres"])
 async def test_one_order_explains_it_when_sessions_expire(ground: str, tmp_path: Path) -> None:
     await is_explained(ground, with_short_sessions(BRIEF), tmp_path)
 
