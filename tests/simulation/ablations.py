@@ -16,7 +16,7 @@ from unittest import mock
 import orchestrator.act
 import orchestrator.observe
 from iaas_service import budgets, gates, tokens
-from orchestrator import authority, breaker, cycle, guard, health, intents, remove, replicas
+from orchestrator import breaker, cycle, guard, health, intents, remove, replicas
 from orchestrator.board import Tally
 from orchestrator.fitness import Fitness
 from orchestrator.model import Observation
@@ -179,15 +179,6 @@ def _no_patience_with_cycles() -> list[Patch]:
     return [(replicas.Replicas, "_see", seen)]
 
 
-def _no_second_unlock() -> list[Patch]:
-    """A lock that could not be freed, or was got without a word, is thought of no more."""
-
-    async def forget(_: Any) -> None:
-        await asyncio.get_running_loop().create_future()
-
-    return [(authority.Authority, "_free_what_is_left", forget)]
-
-
 def _no_counts_of_others() -> list[Patch]:
     return [(replicas.Replicas, "others", Tally())]
 
@@ -220,7 +211,6 @@ ABLATIONS = (
     Ablation("spec guard", _no_spec_guard, ("a typing error in a count",)),
     Ablation("homes", _no_homes, _MOVES),
     Ablation("end of a cycle before a hand-over", _no_patience_with_cycles, _HASTE, per_hour=360),
-    Ablation("second unlock", _no_second_unlock, (*_MOVES, "lose messages"), per_hour=60),
     Ablation("counts of all replicas", _no_counts_of_others, (*_MOVES, *_LOUD)),
     Ablation("fitness", _no_fitness, ("a replica is cut off from a service",)),
 )
