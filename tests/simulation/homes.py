@@ -19,8 +19,8 @@ from .suite import World
 SETTLING = 45.0
 # So long may a preset be where it does not belong: a few looks, and the end of a cycle.
 ASTRAY = 30.0
-# After so long without a service, its presets are elsewhere: until the first question to it is
-# given up, its patience, until all know it, and the end of a cycle that waits for that service.
+# So long may presets stay with a replica that misses a service: until its first question is given
+# up, its patience, until all know it, and the end of a cycle that waits for that service.
 CUT_OFF = 90.0
 # The services that a replica's work needs, and without which it stays the owner of its locks.
 NEEDED = ("preset", "iaas", "health")
@@ -80,12 +80,16 @@ class Homes:
             self._cut_off_since.clear()
             return
         for replica in self._world.replicas:
-            if not self._is_tied(replica) or not any(map(self._is_free, self._world.replicas)):
+            held = sorted(replica.parts.cycles.authority.tokens()) if replica.parts else []
+            if not held or not self._is_tied(replica) or not self._can_another_work():
                 self._cut_off_since.pop(replica.name, None)
             elif now - self._cut_off_since.setdefault(replica.name, now) > CUT_OFF:
-                held = sorted(replica.parts.cycles.authority.tokens()) if replica.parts else []
-                if held:
-                    self._broken(f"{replica.name} is cut off for {CUT_OFF:.0f} s and holds {held}")
+                self._broken(f"{replica.name} is cut off and holds {held} for {CUT_OFF:.0f} s")
+
+    def _can_another_work(self) -> bool:
+        """Whether the services work, and a replica reaches all of them."""
+        services = (self._world.presets, self._world.iaas, self._world.health)
+        return not any(map(is_troubled, services)) and any(map(self._is_free, self._world.replicas))
 
     def _is_tied(self, replica: Replica) -> bool:
         """Whether a service is beyond the reach of a replica that works otherwise."""
