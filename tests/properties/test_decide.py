@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 
 from orchestrator.decide import decide
 from orchestrator.model import Observation
 from tests.properties.states import observations
 from tests.support.safety import check_plan
+
+# Hundreds of examples, on a machine that may have little time for them.
+pytestmark = pytest.mark.timeout(600)
 
 
 @given(observations())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,9 @@ from tests.properties.states import mostly
 from tests.support.body import Body
 from tests.support.given import SPEC, seconds
 from tests.support.world import World
+
+# Hundreds of examples, on a machine that may have little time for them.
+pytestmark = pytest.mark.timeout(600)
 
 RESUMABLE = {"ROLLOUT_STOPPED", "REPAIR_SUSPENDED"}
 PATIENCE = timedelta(hours=4)
