@@ -192,12 +192,14 @@ def since_when(
     return found
 
 
-def failed(shown: Shown | None, code: str, message: str, *, now: datetime) -> Shown:
-    """The same preset after a cycle that could not be completed.
+def failed(shown: Shown | None, code: str, message: str, *, is_held: bool, now: datetime) -> Shown:
+    """The same preset after a cycle that could not be completed; is its lock held by this replica?
 
     One that another replica looked after is that one's still, whatever keeps this one from asking.
     """
     shown = shown or Shown()
+    if is_held and shown.phase is Phase.ELSEWHERE:
+        shown = Shown()
     conditions = carried(shown.conditions, [Refusal(code, message)], now=now)
     phase = shown.phase if shown.phase is Phase.ELSEWHERE else Phase.BLOCKED
     return replace(shown, phase=phase, conditions=conditions, ended=now)

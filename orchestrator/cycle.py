@@ -405,8 +405,8 @@ class Cycles:
         await self.authority.release(name)
 
     async def _cannot(self, name: PresetName, code: str, message: str) -> None:
-        before = self.board.get(name)
-        self.board.show(name, failed(before, code, message, now=self._now()))
+        before, is_held = self.board.get(name), self.authority.token(name) is not None
+        self.board.show(name, failed(before, code, message, is_held=is_held, now=self._now()))
         if before is None or code not in {each.code for each in before.conditions}:
             _log.warning("cycle cannot be completed", preset=name, code=code, error=message)
             await self.hands.journal.tell(name, conditions((), [Refusal(code, message)]))

@@ -203,11 +203,16 @@ class Place:
         self.world.change(record, replace(record.vm, create_time=born))
 
     async def replica(
-        self, *, is_deaf: bool = False, is_blind: bool = False, **config: Any
+        self,
+        *,
+        is_deaf: bool = False,
+        is_blind: bool = False,
+        is_lonely: bool = False,
+        **config: Any,
     ) -> Replica:
         """A replica that manages what is declared.
 
-        A deaf one is not told of changes of VMs, a blind one of presets.
+        A deaf one is not told of changes of VMs, a blind one of presets, a lonely one of replicas.
         """
         stack = AsyncExitStack()
         await self.stack.enter_async_context(stack)
@@ -216,6 +221,8 @@ class Place:
             gates["iaas"].hold("WatchVms")
         if is_blind:
             gates["preset"].hold("WatchPresets")
+        if is_lonely:
+            gates["runtime"].hold("ListSessions")
         mounts = {
             "runtime": RuntimeServicer(self.store, clock=self.clock, chance=SystemChance()),
             "iaas": self.iaas,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from iaas_service.domain import Listing, VmId, VmState
+from orchestrator.board import Phase
 from orchestrator.clients.runtime import Wish, Write
 from runtime_service.domain import FencingToken, HeldLock, LockWish, NewSession, SessionId
 from runtime_service.domain import StateWrite as StoredWrite
@@ -276,6 +277,23 @@ async def test_a_record_that_is_not_understood_leaves_its_preset_alone(
     assert here.store._states[state].value == value
 
 
+async def test_a_preset_that_was_left_to_others_tells_what_keeps_its_new_owner_from_it(
+    here: Place,
+) -> None:
+    await stored(here, "preset/web", b"\xff\xfe garbage")
+    here.declare(count=2)
+    replica = await here.replica(is_lonely=True)
+
+    async def is_left() -> bool:
+        shown = replica.parts.cycles.board.get("web")
+        return shown is not None and shown.phase is Phase.ELSEWHERE
+
+    await until(is_left)
+    replica.gates["runtime"].let_in("ListSessions")
+    await is_told(replica, "RECORD_UNREADABLE")
+    assert (await replica.preset()).phase == view.PRESET_PHASE_BLOCKED
+
+
 async def test_a_lost_watch_of_presets_removes_none(here: Place) -> None:
     replica = await settled(here)
     presets = replica.parts.cycles.presets
@@ -364,7 +382,7 @@ async def test_nothing_grows_with_vms_and_presets_that_come_and_go(here: Place) 
         await replica.becomes(name, lambda seen: not seen.vms_by_status)
 
         async def is_over(gone: str = name) -> bool:
-            return gone not in cycles.archive._copies
+            return gone not in {*cycles.archive._copies, *replica.parts.schedule._turns}
 
         await until(is_over)
         await replica.becomes("web", lambda seen: seen.vms_by_status == {"RUNNING": 2})
