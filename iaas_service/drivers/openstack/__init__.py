@@ -1,0 +1,5 @@
+"""VMs of OpenStack: Nova's servers in one or more projects and regions of one cloud.
+
+`cloud` fulfils the port; `api` is the way to the cloud for all the rest.  Needs the extra
+`openstack`.
+"""
