@@ -200,11 +200,14 @@ def _endpoint(told: AccessInfo, region: CloudRegion, service: str) -> str | None
         return override
     if not told.has_service_catalog():
         return None
-    url: str | None = told.service_catalog.url_for(
-        service_type=region.get_service_type(kind),
-        interface=region.get_interface(kind) or "public",
-        region_name=region.get_region_name(kind) or None,
-    )
+    try:
+        url: str | None = told.service_catalog.url_for(
+            service_type=region.get_service_type(kind),
+            interface=region.get_interface(kind) or "public",
+            region_name=region.get_region_name(kind) or None,
+        )
+    except refusals.EndpointNotFound:
+        return None
     return url
 
 
