@@ -69,7 +69,7 @@ def not_found(kind: Kind, text: str, names: Iterable[str], *, where: str) -> Not
         f"{kind.field}: {sentence}",
         reason=kind.missing,
         violations=[Violation(kind.field, sentence)],
-        **{kind.noun.replace(" ", "_"): text},
+        value=text,
     )
 
 

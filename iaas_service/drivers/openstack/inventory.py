@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from vmshepherd_kit.clock import Clock
-from vmshepherd_kit.errors import BadRequest, NotFound
+from vmshepherd_kit.errors import NotFound
 
 from . import offers
 from .api import Api, Params
-from .choose import Kind, Thing, by_id_or_name
+from .choose import Kind, Thing, by_id_or_name, not_found, wrong
 from .shelf import Shelf
 
-T = TypeVar("T")
-Read = Callable[[], Coroutine[Any, Any, Sequence[Thing]]]
+Choose = Callable[[Sequence[Thing]], Thing]
 
 NEWEST: Final = "2.96"
 """The newest microversion of Nova whose answers the driver knows."""
 
-_PAGE: Final = 1000
+_PAGES: Final[Params] = {"limit": 1000}
 
 IMAGE: Final = Kind(noun="image", field="spec.image", missing="IMAGE_NOT_FOUND")
+FAMILY: Final = Kind(
+    noun="image family", field="spec.options.image_family", missing="IMAGE_NOT_FOUND"
+)
 FLAVOR: Final = Kind(noun="flavor", field="spec.flavor", missing="FLAVOR_NOT_FOUND")
 ZONE: Final = Kind(noun="availability zone", field="spec.availability_zone")
 KEY: Final = Kind(noun="key pair", field="spec.key_name")
@@ -61,8 +63,13 @@ class Inventory:
         for shelf in self._shelves():
             await shelf.close()
 
+    def forget(self) -> None:
+        """Read everything anew when somebody asks next."""
+        for shelf in self._shelves():
+            shelf.forget()
+
     async def images(self) -> Sequence[Thing]:
-        """Active images, in no order."""
+        """Images, those included that are not active."""
         return await self._images.things()
 
     async def flavors(self) -> Sequence[Thing]:
@@ -83,7 +90,11 @@ class Inventory:
 
     async def image(self, text: str) -> Thing:
         """The image of that name or id."""
-        return await self._found(self._images, IMAGE, text, self._image_by_id)
+
+        def choose(images: Sequence[Thing]) -> Thing:
+            return by_id_or_name(IMAGE, _active(images, text), text, where=self.where)
+
+        return await self._found(self._images, choose, text, self._image_by_id)
 
     async def newest_image(self, family: str) -> Thing:
         """The newest image of a family."""
@@ -91,26 +102,27 @@ class Inventory:
         def choose(images: Sequence[Thing]) -> Thing:
             members = offers.newest_of_family(images, family)
             if not members:
-                raise _no_family(family, where=self.where)
+                known = (image.facts["family"] or image.name for image in images)
+                raise not_found(FAMILY, family, known, where=self.where)
             return members[0]
 
         return await self._images.find(choose)
 
     async def flavor(self, text: str) -> Thing:
         """The flavor of that name or id."""
-        return await self._found(self._flavors, FLAVOR, text)
+        return await self._flavors.find(self._meant(FLAVOR, text))
 
     async def zone(self, text: str) -> Thing:
         """The zone of that name."""
-        return await self._found(self._zones, ZONE, text)
+        return await self._zones.find(self._meant(ZONE, text))
 
     async def key(self, text: str) -> Thing:
         """The key pair of that name, of the credentials' user."""
-        return await self._found(self._keys, KEY, text)
+        return await self._keys.find(self._meant(KEY, text))
 
     async def network(self, text: str) -> Thing:
         """The network of that name or id."""
-        return await self._found(self._networks, NETWORK, text)
+        return await self._networks.find(self._meant(NETWORK, text))
 
     async def subnet(self, text: str, network: Thing | None) -> Thing:
         """The subnet of that name or id, of a certain network where one is given."""
@@ -123,13 +135,13 @@ class Inventory:
 
     async def security_group(self, text: str) -> Thing:
         """The security group of that name or id."""
-        return await self._found(
-            self._security_groups, SECURITY_GROUP, text, self._security_group_by_id
-        )
+        choose = self._meant(SECURITY_GROUP, text)
+        by_id = self._security_group_by_id
+        return await self._found(self._security_groups, choose, text, by_id)
 
     async def server_group(self, text: str) -> Thing:
         """The server group of that name or id."""
-        return await self._found(self._server_groups, SERVER_GROUP, text)
+        return await self._server_groups.find(self._meant(SERVER_GROUP, text))
 
     async def server_groups(self, name: str, *, anew: bool = False) -> Sequence[Thing]:
         """All server groups of that name."""
@@ -137,17 +149,21 @@ class Inventory:
             self._server_groups.forget()
         return [each for each in await self._server_groups.things() if each.name == name]
 
+    def _meant(self, kind: Kind, text: str) -> Choose:
+        return lambda things: by_id_or_name(kind, things, text, where=self.where)
+
     async def _found(
         self,
         shelf: Shelf[Thing],
-        kind: Kind,
+        choose: Choose,
         text: str,
-        by_id: Callable[[str], Coroutine[Any, Any, Thing | None]] | None = None,
+        by_id: Callable[[str], Coroutine[Any, Any, Thing | None]],
     ) -> Thing:
+        """What no collection shows is there all the same, perhaps."""
         try:
-            return await shelf.find(lambda all_: by_id_or_name(kind, all_, text, where=self.where))
+            return await shelf.find(choose)
         except NotFound:
-            found = await by_id(text) if by_id is not None and _is_id(text) else None
+            found = await by_id(text) if _is_id(text) else None
             if found is None:
                 raise
             return found
@@ -156,12 +172,11 @@ class Inventory:
         own = (await self.api.access()).project_id
         return [
             offers.image(each, project_id=own, owners=self._owners)
-            for each in await self._all("image", "/images", "images", {"limit": _PAGE})
-            if offers.is_usable_image(each)
+            for each in await self._all("image", "/images", "images", params=_PAGES)
         ]
 
     async def _read_flavors(self) -> Sequence[Thing]:
-        said = await self._all("compute", "/flavors/detail", "flavors", {"limit": _PAGE})
+        said = await self._all("compute", "/flavors/detail", "flavors", params=_PAGES)
         return [offers.flavor(each) for each in said]
 
     async def _read_zones(self) -> Sequence[Thing]:
@@ -176,16 +191,16 @@ class Inventory:
 
     async def _read_networks(self) -> Sequence[Thing]:
         own = (await self.api.access()).project_id
-        said = await self._all("network", "/networks", "networks", {"limit": _PAGE})
+        said = await self._all("network", "/networks", "networks", params=_PAGES)
         return offers.networks(said, project_id=own)
 
     async def _read_subnets(self) -> Sequence[Thing]:
-        return offers.subnets(await self._all("network", "/subnets", "subnets", {"limit": _PAGE}))
+        return offers.subnets(await self._all("network", "/subnets", "subnets", params=_PAGES))
 
     async def _read_security_groups(self) -> Sequence[Thing]:
         own = (await self.api.access()).project_id
-        asked = {"project_id": own, "limit": _PAGE}
-        said = await self._all("network", "/security-groups", "security_groups", asked)
+        asked = {"project_id": own, **_PAGES}
+        said = await self._all("network", "/security-groups", "security_groups", params=asked)
         return offers.security_groups(said, project_id=own)
 
     async def _read_server_groups(self) -> Sequence[Thing]:
@@ -193,7 +208,7 @@ class Inventory:
         said: list[dict[str, Any]] = []
         # No links to a next page: the last page is the one that is not full.
         while True:
-            asked: Params = {"limit": _PAGE, "offset": len(said)}
+            asked = {**_PAGES, "offset": len(said)}
             page = await self.api.get(
                 "compute", "/os-server-groups", params=asked, microversion=version
             )
@@ -206,10 +221,9 @@ class Inventory:
             said = await self.api.get("image", f"/images/{text}")
         except NotFound:
             return None
-        if not offers.is_usable_image(said):
-            raise _not_active(said, text)
         own = (await self.api.access()).project_id
-        return offers.image(said, project_id=own, owners=self._owners)
+        image = offers.image(said, project_id=own, owners=self._owners)
+        return by_id_or_name(IMAGE, _active([image], text), text, where=self.where)
 
     async def _security_group_by_id(self, text: str) -> Thing | None:
         try:
@@ -224,6 +238,7 @@ class Inventory:
         service: str,
         path: str,
         key: str,
+        *,
         params: Params | None = None,
         microversion: str | None = None,
     ) -> list[dict[str, Any]]:
@@ -251,14 +266,11 @@ def _is_id(text: str) -> bool:
     return True
 
 
-def _no_family(family: str, *, where: str) -> NotFound:
-    from .choose import not_found  # placeholder
-
-    kind = Kind(noun="image", field="spec.options.image_family", missing="IMAGE_NOT_FOUND")
-    return not_found(kind, family, (), where=where)
-
-
-def _not_active(said: dict[str, Any], text: str) -> BadRequest:
-    from .choose import wrong
-
-    return wrong("spec.image", f"image {text} is {said.get('status')}, not active")
+def _active(images: Sequence[Thing], text: str) -> Sequence[Thing]:
+    """Those that VMs can be made of; BadRequest when the one that is meant is none of them."""
+    active = [image for image in images if image.facts["status"] == "active"]
+    meant = [image for image in images if text in {image.id, image.name}]
+    if meant and not any(image in active for image in meant):
+        status = meant[0].facts["status"]
+        raise wrong(IMAGE.field, f"image {text!r} is {status}, and VMs are made of active ones")
+    return active

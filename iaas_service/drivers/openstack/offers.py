@@ -35,11 +35,6 @@ def image(said: Json, *, project_id: str, owners: Collection[str]) -> Thing:
     return Thing(id=str(said["id"]), name=str(said.get("name") or ""), rank=rank, facts=facts)
 
 
-def is_usable_image(said: Json) -> bool:
-    """Whether VMs can be made of it now."""
-    return said.get("status") == "active"
-
-
 def flavor(said: Json) -> Thing:
     """A flavor of Nova."""
     facts = {
@@ -110,7 +105,9 @@ def newest_of_family(images: Iterable[Thing], family: str) -> list[Thing]:
 
     A stranger's never stand before one's own, however new.
     """
-    members = [each for each in images if _is_of_family(each, family)]
+    members = [
+        each for each in images if each.facts["status"] == "active" and _is_of_family(each, family)
+    ]
     by_age = sorted(members, key=lambda each: (each.facts["created"], each.id), reverse=True)
     return sorted(by_age, key=lambda each: each.rank)
 
