@@ -77,12 +77,12 @@ class Credentials:
 
     def check(self) -> Trust:
         """That they are there and whole.  Refused when they are not."""
-        verify, cert = self._region().get_requests_verify_args()
+        verify, cert = self.region().get_requests_verify_args()
         return Trust(verify=True if verify is None else verify, cert=cert)
 
     def login(self) -> Access:
         """Ask the identity service.  Raises what keystoneauth raises, or Refused; blocks."""
-        region = self._region()
+        region = self.region()
         verify, cert = region.get_requests_verify_args()
         with requests.Session() as client:
             asking = session.Session(
@@ -95,7 +95,8 @@ class Credentials:
             auth = region.get_auth()
             return _access(auth.get_access(asking), region)  # type: ignore[union-attr]
 
-    def _region(self) -> CloudRegion:
+    def region(self) -> CloudRegion:
+        """What openstacksdk makes of them, for one login.  Refused when they are not whole."""
         try:
             # Its warnings are about keys that the suite does not use.
             with warnings.catch_warnings():
