@@ -3,3 +3,8 @@
 `cloud` fulfils the port; `api` is the way to the cloud for all the rest.  Needs the extra
 `openstack`.
 """
+
+from .cloud import OpenstackCloud
+from .options import OpenstackOptions
+
+__all__ = ["OpenstackCloud", "OpenstackOptions"]

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -63,6 +66,8 @@ class Api:
         self._clock = clock
         self._circuits: dict[str, Circuit] = {}
         self._newest: dict[str, tuple[int, int]] = {}
+        self.ahead = timedelta(0)
+        """How far the cloud's clock is ahead of ours, by its newest answer; to the second."""
 
     def __str__(self) -> str:
         """For people: the provider and, where it is told, the place."""
@@ -227,6 +232,7 @@ class Api:
                 circuit.failed(str(e))
                 raise failures.unproven(call, str(e)) from e
             self._judge(circuit, answer)
+        self._compare_clocks(answer)
         return answer
 
     def _judge(self, circuit: Circuit, answer: Answer) -> None:
@@ -237,6 +243,11 @@ class Api:
         if answer.status == 429:  # noqa: PLR2004
             asked = failures.retry_after(answer.headers, self._clock.wall())
             circuit.rest(asked or failures.REST)
+
+    def _compare_clocks(self, answer: Answer) -> None:
+        with suppress(ValueError, TypeError):
+            told = parsedate_to_datetime(answer.headers.get("Date", ""))
+            self.ahead = told.astimezone(UTC) - self._clock.wall()
 
     def _circuit(self, service: str) -> Circuit:
         if service not in self._circuits:

@@ -176,7 +176,7 @@ class Credentials:
 
 def _access(told: AccessInfo, region: CloudRegion) -> Access:
     return Access(
-        token=told.auth_token,
+        token=told.auth_token or "",
         lifetime=_lifetime(told),
         project_id=told.project_id or "",
         region=region.get_region_name() or "",

@@ -64,7 +64,7 @@ class OpenstackOptions(Settings):
     ca_file: Path | None = None
     http_timeout: Patience = timedelta(seconds=20)
     connections: int = Field(default=16, ge=1, le=200)
-    page_size: int = Field(default=1000, ge=1, le=10_000)
+    page_size: int | None = Field(default=None, ge=1, le=10_000)
     watch_interval: Annotated[Duration, Field(ge=timedelta(milliseconds=200))] = timedelta(
         seconds=1
     )
