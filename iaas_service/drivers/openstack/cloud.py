@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Self
 
@@ -18,7 +18,7 @@ from vmshepherd_kit.clock import Chance, Clock
 from vmshepherd_kit.config_file import Suite
 from vmshepherd_kit.errors import NotFound, ShepherdError, Unavailable
 
-from ...domain import Catalog, Listing, Order, Spec, Vm, VmId, VmState
+from ...domain import Catalog, Check, Listing, Order, Spec, Vm, VmId, VmState
 from ...feed import Subscription
 from ...port import Trait
 from . import places, servers, wishes
@@ -27,6 +27,7 @@ from .catalog import catalog
 from .create import Creator
 from .credentials import Credentials
 from .deeds import Deeds
+from .examine import Examiner
 from .inventory import Inventory
 from .listing import Reader
 from .login import Login
@@ -53,6 +54,7 @@ class Site:
     reader: Reader
     deeds: Deeds
     watcher: Watcher
+    examiner: Examiner
 
 
 class OpenstackCloud:
@@ -129,9 +131,7 @@ class OpenstackCloud:
 
     async def create(self, order: Order) -> Vm:
         """One POST, once everything that the order names is found."""
-        wishes.options(order.spec.options)
-        place = places.chosen(self._options.places, order.spec.options)
-        site = next(site for site in self.sites if site.place == place)
+        site = self._chosen(order.spec)
         made = servers.vm(await site.creator.create(order))
         self._memory.saw(site.api, made)
         return made
@@ -181,6 +181,26 @@ class OpenstackCloud:
                 if not self._watchers:
                     for site in self.sites:
                         site.watcher.end()
+
+    async def check(self) -> Sequence[Check]:
+        """Each place on its own, told by its name where there are several."""
+        found = await asyncio.gather(*(site.examiner.check() for site in self.sites))
+        if len(found) == 1:
+            return found[0]
+        return [
+            replace(check, message=f"{site.place}: {check.message}")
+            for site, checks in zip(self.sites, found, strict=True)
+            for check in checks
+        ]
+
+    async def check_spec(self, preset: str, spec: Spec) -> str:
+        """In the place that its options choose."""
+        return await self._chosen(spec).examiner.check_spec(spec)
+
+    def _chosen(self, spec: Spec) -> Site:
+        wishes.options(spec.options)
+        place = places.chosen(self._options.places, spec.options)
+        return next(site for site in self.sites if site.place == place)
 
     async def _listed(self) -> dict[VmId, Vm]:
         try:
@@ -233,8 +253,9 @@ class OpenstackCloud:
             return None
 
     def _site(self, place: Place, wire: Wire) -> Site:
+        credentials = self._credentials(place)
         login = Login(
-            self._credentials(place),
+            credentials,
             where=self._provider,
             clock=self._clock,
             threads=self._threads,
@@ -253,6 +274,15 @@ class OpenstackCloud:
             deeds=Deeds(api, reader, inventory, is_forceful=options.force_delete),
             watcher=Watcher(
                 api, reader, self._memory, clock=self._clock, interval=options.watch_interval
+            ),
+            examiner=Examiner(
+                api,
+                credentials,
+                inventory,
+                creator,
+                suite_id=suite_id,
+                clock=self._clock,
+                threads=self._threads,
             ),
         )
 

@@ -6,6 +6,7 @@ nothing is ever sent twice.  A host that has no room shows later, as a VM in ERR
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Final
 
 from vmshepherd_kit.errors import (
@@ -17,14 +18,17 @@ from vmshepherd_kit.errors import (
     Unavailable,
 )
 
+from ... import marker
 from ...domain import Order
-from . import wishes
+from . import servers, wishes
 from .api import Api, Json
+from .choose import Thing
 from .groups import Groups
 from .inventory import Inventory
 from .resolve import Interface, Resolved, Resolver
 
 _CONFLICT: Final = "409"
+_REMEMBERED: Final = 10_000
 
 
 class Creator:
@@ -35,6 +39,8 @@ class Creator:
         self._inventory = inventory
         self._groups = Groups(inventory, suite_id=suite_id)
         self.resolver = Resolver(inventory)
+        self.made: deque[str] = deque(maxlen=_REMEMBERED)
+        """Ids of VMs that were made here, the newest last."""
 
     async def create(self, order: Order) -> Json:
         """The server as Nova shows it right after it was made.
@@ -46,7 +52,9 @@ class Creator:
         if resolved.policy:
             group = await self._groups.ensure(order.marker.preset, resolved.policy)
         made = await self._post(body(order, resolved, group=group), resolved.microversion)
-        return await self._read(made["server"]["id"], resolved.microversion)
+        vm_id = made["server"]["id"]
+        self.made.append(vm_id)
+        return await self._read(vm_id, resolved.microversion)
 
     async def _post(self, wanted: Json, microversion: str) -> Json:
         try:
@@ -74,7 +82,7 @@ def body(order: Order, resolved: Resolved, *, group: str) -> Json:
         "name": order.name,
         "flavorRef": resolved.flavor.id,
         "networks": resolved.networks or [_network(each) for each in resolved.interfaces],
-        "metadata": wishes.metadata(order.spec, order.marker),
+        "metadata": _metadata(order, resolved.image),
         **_disk(resolved),
         **_written(order, resolved),
     }
@@ -92,6 +100,12 @@ def understood(error: ShepherdError) -> ShepherdError:
     if isinstance(error, Unavailable) and status == _CONFLICT:
         return BadRequest(error.message, http_status=status, said=said)
     return error
+
+
+def _metadata(order: Order, image: Thing) -> dict[str, str]:
+    """What the preset wants, and above it what nothing overrides."""
+    imprint = servers.imprint(image.id, order.spec.image or image.name)
+    return {**order.spec.metadata, **imprint, **marker.write(order.marker)}
 
 
 def _network(interface: Interface) -> Json:

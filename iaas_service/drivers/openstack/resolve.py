@@ -15,7 +15,6 @@ from typing import Any, Final, TypeVar
 from vmshepherd_kit.errors import (
     BadRequest,
     NoCapacity,
-    NotFound,
     Recovery,
     ShepherdError,
     Unsupported,
@@ -24,7 +23,7 @@ from vmshepherd_kit.errors import (
 from ...domain import Attachment, Spec
 from . import wishes
 from .choose import Thing, wrong
-from .inventory import NETWORK, NEWEST, Inventory
+from .inventory import NEWEST, Inventory
 from .wishes import POLICIES, BootVolume, PresetOptions
 
 T = TypeVar("T")
@@ -78,6 +77,8 @@ class Resolver:
         wishes.require_fitting(spec, options)
         version = await self._inventory.api.microversion(NEWEST)
         _require_version(version, options)
+        if options.boot_volume:
+            await self._require_volumes()
         image, flavor, interfaces, groups, zone, key, server_group = await _all(
             self._image(spec, options),
             self._inventory.flavor(spec.flavor),
@@ -103,6 +104,11 @@ class Resolver:
             config_drive=options.config_drive,
             tags=options.tags,
         )
+
+    async def _require_volumes(self) -> None:
+        if "volume" not in (await self._inventory.api.access()).endpoints:
+            sentence = f"{self._inventory.where} has no volume service (Cinder)"
+            raise wrong("spec.options.boot_volume", f"{sentence}: leave it out")
 
     async def _image(self, spec: Spec, options: PresetOptions) -> Thing:
         if options.image_family:

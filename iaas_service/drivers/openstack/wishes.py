@@ -18,7 +18,7 @@ from vmshepherd_kit.errors import BadRequest, Violation
 from vmshepherd_kit.settings import Settings
 
 from ... import marker
-from ...domain import Marker, Spec
+from ...domain import Spec
 
 # What Nova's schemas say: keys and values of metadata, user data in base64, tags.
 _LONGEST: Final = 255
@@ -80,11 +80,6 @@ def require_fitting(spec: Spec, options: PresetOptions) -> None:
 def encoded(user_data: str) -> str:
     """User data as Nova takes them."""
     return base64.b64encode(user_data.encode()).decode("ascii")
-
-
-def metadata(spec: Spec, mark: Marker) -> dict[str, str]:
-    """All metadata of a new VM, the marker's included, which nothing overrides."""
-    return {**spec.metadata, **marker.write(mark)}
 
 
 def _contradictions(spec: Spec, options: PresetOptions) -> Iterator[Violation]:
