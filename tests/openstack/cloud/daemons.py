@@ -59,12 +59,24 @@ def stop(place: Place, *names: str, patience: float = 10.0) -> None:
     pids = {name: pid for name in names if (pid := _pid(place, name))}
     for pid in pids.values():
         _send(os.kill, pid, signal.SIGTERM)
+        _send(os.kill, pid, signal.SIGCONT)
     deadline = time.monotonic() + patience
     while any(map(_lives, pids.values())) and time.monotonic() < deadline:
         time.sleep(0.05)
     for name, pid in pids.items():
         _send(os.killpg, pid, signal.SIGKILL)
         _pid_file(place, name).unlink()
+
+
+def suspend(place: Place, name: str) -> None:
+    """Let it stand still, with its connections open."""
+    _send(os.kill, _pid_of(place, name), signal.SIGSTOP)
+
+
+def resume(place: Place, name: str) -> None:
+    """Let it go on, if it stands still."""
+    if (pid := _pid(place, name)) is not None:
+        _send(os.kill, pid, signal.SIGCONT)
 
 
 def names(place: Place) -> list[str]:
@@ -105,6 +117,13 @@ def _pid(place: Place, name: str) -> int | None:
         return int(_pid_file(place, name).read_text())
     except FileNotFoundError:
         return None
+
+
+def _pid_of(place: Place, name: str) -> int:
+    pid = _pid(place, name)
+    if pid is None:
+        raise NotReady(f"{name} does not run")
+    return pid
 
 
 def _lives(pid: int) -> bool:

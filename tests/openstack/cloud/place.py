@@ -90,7 +90,9 @@ class Place:
 
     def cell_url(self, cell: str) -> str:
         """The database of a cell, through its door."""
-        server = self.database_url.replace(str(self.port("mariadb")), str(self.port(f"{cell}-door")))
+        server = self.database_url.replace(
+            str(self.port("mariadb")), str(self.port(f"{cell}-door"))
+        )
         return f"{server}/nova_{cell}?charset=utf8"
 
     @property
@@ -119,7 +121,9 @@ class Place:
 
 def _free_ports() -> int:
     """The first of as many free ports in a row as a cloud needs."""
-    return next(first for first in _rows() if all(map(_is_free, range(first, first + PORTS_NEEDED))))
+    return next(
+        first for first in _rows() if all(map(_is_free, range(first, first + PORTS_NEEDED)))
+    )
 
 
 def _rows() -> Iterator[int]:

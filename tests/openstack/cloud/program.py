@@ -64,20 +64,24 @@ def down(place: Place, *, keep_data: bool = False) -> None:
 
 
 def keep(place: Place, say: Callable[[str], object] = print) -> None:
-    """Start it, and end it when nobody holds `users` any more, however they ended."""
+    """Start it, and end it when nobody holds `users` any more, however they ended.
+
+    The folder around it goes too: it is that of one run of tests.
+    """
     try:
         up(place, say)
-        with users(place).open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            down(place)
     except BaseException:
         down(place)
         raise
+    with users(place).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        down(place)
+        shutil.rmtree(place.folder.parent, ignore_errors=True)
 
 
 def users(place: Place) -> Path:
     """A file whose shared lock each user holds; beside the folder, which comes and goes."""
-    return place.folder.with_suffix(".users")
+    return place.folder.parent / "users"
 
 
 def is_up(place: Place) -> bool:
@@ -92,6 +96,13 @@ def start(place: Place, *names: str) -> None:
         daemons.start(place, known[name])
     for name in names:
         daemons.wait(place, name, f"{name} serves", lambda name=name: serves(place, name))
+
+
+def heal(place: Place) -> None:
+    """Start what was stopped, and let go on what was suspended."""
+    for door in services.DOORS:
+        daemons.resume(place, door)
+    start(place, *(name for name in services.daemons(place) if not daemons.is_running(place, name)))
 
 
 def serves(place: Place, name: str) -> bool:

@@ -155,7 +155,7 @@ def _made(api: Api, service: str, path: str, body: dict[str, Any]) -> str:
 
 
 def _id(api: Api, service: str, path: str, name: str) -> str:
-    """"" when there is none."""
+    """ "" when there is none."""
     [found] = (value for value in api.get(service, path).values() if isinstance(value, list))
     return next((str(each["id"]) for each in found if each["name"] == name), "")
 

@@ -1,0 +1,63 @@
+"""One real OpenStack for all tests of a run, and for each test a project of its own in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.openstack import shared
+from tests.openstack.cloud import program
+from tests.openstack.cloud.place import Place
+from tests.openstack.ground import OpenStack, Project
+from tests.openstack.proxy import Proxy
+
+# Whoever comes first waits for the whole cloud to start.
+_TIMEOUT_SECONDS = 600
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "alone: breaks the cloud, so that no other test may use it")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_TIMEOUT_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def openstack_place() -> Iterator[Place]:
+    if (how := shared.missing()) is not None:
+        pytest.skip(how)
+    with shared.cloud_of_this_run() as place:
+        yield place
+
+
+@pytest.fixture
+def openstack(openstack_place: Place, request: pytest.FixtureRequest) -> Iterator[OpenStack]:
+    """The cloud; all of it runs, whatever the test before did to it."""
+    alone = request.node.get_closest_marker("alone") is not None
+    with shared.turn(openstack_place, alone=alone):
+        if alone:
+            program.heal(openstack_place)
+        yield OpenStack(openstack_place, is_alone=alone)
+        if alone:
+            program.heal(openstack_place)
+
+
+@pytest.fixture
+def project(openstack: OpenStack) -> Iterator[Project]:
+    """A project of this test alone; its servers go with it."""
+    made = openstack.project()
+    yield made
+    openstack.clear(made)
+
+
+@pytest.fixture
+def proxy(openstack: OpenStack) -> Iterator[Proxy]:
+    """A proxy in front of the cloud that does as it is told; `proxy.auth_url` leads through it."""
+    with Proxy(openstack.place) as proxy:
+        yield proxy
