@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -73,6 +73,10 @@ class Api:
         """For people: the provider and, where it is told, the place."""
         where = str(self.place) if self.place.project or self.place.region else ""
         return f"{self.provider} ({where})" if where else self.provider
+
+    def now(self) -> datetime:
+        """The time by the cloud's clock."""
+        return self._clock.wall() + self.ahead
 
     async def get(
         self,

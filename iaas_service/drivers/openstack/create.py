@@ -51,7 +51,9 @@ class Creator:
         group = resolved.server_group.id if resolved.server_group else ""
         if resolved.policy:
             group = await self._groups.ensure(order.marker.preset, resolved.policy)
-        made = await self._post(body(order, resolved, group=group), resolved.microversion)
+        wanted = body(order, resolved, group=group)
+        wanted["server"]["metadata"] |= servers.birth(self._api.now())
+        made = await self._post(wanted, resolved.microversion)
         vm_id = made["server"]["id"]
         self.made.append(vm_id)
         return await self._read(vm_id, resolved.microversion)
