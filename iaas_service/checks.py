@@ -35,8 +35,8 @@ async def of_provider(provider: Provider) -> Sequence[Check]:
     """All checks of a provider, the driver's own first."""
     cloud = provider.cloud
     found = list(await cloud.check()) if isinstance(cloud, Checks) else []
-    if any(each.status is CheckStatus.WRONG for each in found):
-        sentence = "what it needs is wrong"
+    if any(each.bars for each in found):
+        sentence = "not checked: what it needs is wrong"
         found += [_unchecked("listing", sentence), _unchecked("quota", sentence)]
         return found
     return [

@@ -208,6 +208,8 @@ class Check:
     status: CheckStatus
     message: str
     way_out: str = ""
+    # Nothing else can be checked while it is wrong.
+    bars: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -159,8 +159,9 @@ def _untrusted(error: refusals.ClientException, url: str) -> Wrong:
             message=f"the certificate of {url} is not trusted: {bad[0].verify_message}",
             way_out="name the authority that signed it by ca_file in {options}",
         )
+    said = [e.reason for e in _chain(error) if isinstance(e, ssl.SSLError) and e.reason]
     return Wrong(
-        message=f"no TLS with {url}: {_words(error)}",
+        message=f"no TLS with {url}: {said[0] if said else _words(error)}",
         way_out="if the cloud speaks plain HTTP there, write http:// in auth_url",
     )
 

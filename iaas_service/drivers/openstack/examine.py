@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -29,7 +30,7 @@ _NEEDED: Final = ("compute", "image", "network")
 # Announced shutdowns and `changes-since` compare the cloud's clock with ours.
 _SKEW: Final = timedelta(seconds=30)
 _READER: Final = frozenset({"reader"})
-_LOGIN_SECONDS: Final = 10.0
+_LOGIN_SECONDS: Final = 5.0
 _SHOWN: Final = 5
 
 _OK, _WRONG, _UNCHECKED = CheckStatus.OK, CheckStatus.WRONG, CheckStatus.UNCHECKED
@@ -62,12 +63,12 @@ class Examiner:
         found = await self._log_in()
         if isinstance(found, Wrong):
             rest = ("clock", *(TITLES[each] for each in _NEEDED), "offers", "leftovers")
-            return [self._wrong("credentials", found), *map(_not_made, rest)]
+            return [self._no_login(found), *map(_not_made, rest)]
         credentials, clock = self._judged(found)
         services = await asyncio.gather(*(self._service(each, found) for each in _NEEDED))
         if any(each.status is _WRONG for each in services):
-            rest_of = map(_not_made, ("offers", "leftovers"))
-            return [credentials, clock, *services, *rest_of]
+            barring = [replace(each, bars=each.status is _WRONG) for each in services]
+            return [credentials, clock, *barring, *map(_not_made, ("offers", "leftovers"))]
         offers = await self._told("offers", self._offers)
         return [credentials, clock, *services, offers, await self._told("leftovers", self._leaks)]
 
@@ -98,7 +99,7 @@ class Examiner:
             if e.reason != "NO_SUCH_SERVICE":
                 return self._failed(title, e)
             regions = ", ".join(login[0].regions) or "none"
-            way_out = f"set region in {self._options}; the cloud's regions: {regions}"
+            way_out = f"name another region in {self._options}; the cloud has {regions}"
             return Check(name=title, status=_WRONG, message=e.message, way_out=way_out)
         except ShepherdError as e:
             return self._failed(title, e)
@@ -128,7 +129,7 @@ class Examiner:
             "networks": await inventory.networks(),
             "zones": [z for z in await inventory.zones() if z.facts["available"]],
         }
-        message = ", ".join(f"{len(things)} {kind}" for kind, things in offered.items())
+        message = ", ".join(f"{kind}: {len(things)}" for kind, things in offered.items())
         lacking = [kind for kind, things in offered.items() if not things]
         if not lacking:
             return Check(name="offers", status=_OK, message=message)
@@ -144,9 +145,11 @@ class Examiner:
     def _options(self) -> str:
         return f"iaas.providers.{self._api.provider}.options"
 
-    def _wrong(self, name: str, wrong: Wrong) -> Check:
+    def _no_login(self, wrong: Wrong) -> Check:
         way_out = wrong.way_out.format(options=self._options)
-        return Check(name=name, status=_WRONG, message=wrong.message, way_out=way_out)
+        return Check(
+            name="credentials", status=_WRONG, message=wrong.message, way_out=way_out, bars=True
+        )
 
     def _failed(self, name: str, error: ShepherdError) -> Check:
         status = error.facts.get("http_status")
@@ -237,7 +240,7 @@ def _ahead(issued: datetime | None, before: datetime, after: datetime) -> timede
 
 
 def _not_made(name: str) -> Check:
-    return Check(name=name, status=_UNCHECKED, message="what it needs is wrong")
+    return Check(name=name, status=_UNCHECKED, message="not checked: what it needs is wrong")
 
 
 def _names(names: Iterable[str]) -> str:
