@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -113,6 +113,11 @@ class OpenStack:
                 project.delete(server_id)
         until(lambda: not self.servers(project), f"no server is left in {project.name}")
 
+    def make_admin(self, project: Project) -> None:
+        """Its user may choose hosts then: `availability_zone="north:host3"`."""
+        seed.add_member(self.admin, project.api.user, project.name, "admin")
+        project.api.log_in()
+
     def set_quota(self, project: Project, **limits: int) -> None:
         """`instances=3`, `cores=…`, `ram=…`; -1 is no limit."""
         wanted = {"quota_set": {**limits, "force": True}}
@@ -147,7 +152,8 @@ class OpenStack:
             "SELECT instance_uuid, 'building' FROM nova_api.build_requests "
             f"WHERE project_id = '{project.project_id}'",
         )
-        return dict(reversed([(server_id, state) for server_id, state in rows]))
+        # Whoever has arrived in a cell is not building any more.
+        return _pairs(reversed(rows))
 
     def metadata(self, server_id: str) -> dict[str, str]:
         """What is written in the database upon a server."""
@@ -158,7 +164,7 @@ class OpenStack:
                 f"SELECT `key`, value FROM nova_{cell}.instance_metadata "
                 f"WHERE deleted = 0 AND instance_uuid = '{server_id}'",
             )
-        return dict((key, value) for key, value in rows)
+        return _pairs(rows)
 
     def ports(self, project: Project) -> dict[str, str]:
         """The server of each port, by the port's id."""
@@ -166,7 +172,7 @@ class OpenStack:
             self.place,
             f"SELECT id, device_id FROM neutron.ports WHERE project_id = '{project.project_id}'",
         )
-        return dict((port_id, server_id) for port_id, server_id in rows)
+        return _pairs(rows)
 
     def cell_of(self, server_id: str) -> str:
         """Where it lives: cell1 or cell2; cell0 if it fitted nowhere, "" if that is not decided."""
@@ -235,6 +241,10 @@ class OpenStack:
             yield
         finally:
             daemons.resume(self.place, f"{cell}-door")
+
+
+def _pairs(rows: Iterable[list[str]]) -> dict[str, str]:
+    return {row[0]: row[1] for row in rows}
 
 
 def until(is_so: Callable[[], bool], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:

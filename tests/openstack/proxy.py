@@ -16,10 +16,11 @@ import random
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -75,7 +76,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._gateways = {
-            service: Gateway(place.port(name), lambda exchange, s=service: self._judge(s, exchange))
+            service: Gateway(place.port(name), partial(self._judge, service))
             for service, name in APIS.items()
         }
 

@@ -19,18 +19,19 @@ def main(words: list[str]) -> str | int:
         return f"set {FOLDER_VARIABLE} to the folder that the cloud shall live in"
     if lacking := program.missing():
         return f"not installed: apt-get install {' '.join(lacking)}"
-    place = Place.of(Path(folder).absolute())
+    return _do(Place.of(Path(folder).absolute()), words)
+
+
+def _do(place: Place, words: list[str]) -> str | int:
     match words:
         case ["up"]:
             return _told(partial(program.up, place, _say))
         case ["keep"]:
             return _told(partial(program.keep, place, _say))
         case ["down"]:
-            program.down(place)
-            return 0
+            return _told(partial(program.down, place))
         case ["down", "--keep-data"]:
-            program.down(place, keep_data=True)
-            return 0
+            return _told(partial(program.down, place, keep_data=True))
     return "usage: python3 -m tests.openstack.cloud up | keep | down [--keep-data]"
 
 
@@ -43,7 +44,8 @@ def _told(do: partial[None]) -> str | int:
 
 
 def _say(what: str) -> None:
-    print(what, flush=True)
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ class Api:
         self.project_id = ""
         self.user_id = ""
         self._keystone_url = keystone_url
-        self._token = ""
-        self._endpoints: dict[str, str] = {}
+        self.token = ""
+        self.endpoints: dict[str, str] = {}
 
     def get(self, service: str, path: str) -> Any:
         """What is there."""
@@ -58,7 +58,7 @@ class Api:
 
     def call(self, method: str, service: str, path: str, body: Any = None) -> Any:
         """Any request, of the newest microversion; a token that does not hold is renewed once."""
-        if not self._token:
+        if not self.token:
             self.log_in()
         try:
             return self._call(method, service, path, body)
@@ -76,15 +76,15 @@ class Api:
         identity = {"methods": ["password"], "password": {"user": user}}
         body = {"auth": {"identity": identity, "scope": scope}}
         said, headers = _ask("POST", f"{self._keystone_url}/auth/tokens", body, {})
-        self._token = headers["X-Subject-Token"]
-        self._endpoints = dict(map(_public, said["token"]["catalog"]))
+        self.token = headers["X-Subject-Token"]
+        self.endpoints = dict(map(_public, said["token"]["catalog"]))
         self.project_id = said["token"]["project"]["id"]
         self.user_id = said["token"]["user"]["id"]
         return self
 
     def _call(self, method: str, service: str, path: str, body: Any) -> Any:
-        headers = {"X-Auth-Token": self._token, **_VERSIONS.get(service, {})}
-        return _ask(method, self._endpoints[service] + path, body, headers)[0]
+        headers = {"X-Auth-Token": self.token, **_VERSIONS.get(service, {})}
+        return _ask(method, self.endpoints[service] + path, body, headers)[0]
 
 
 def _public(entry: Any) -> tuple[str, str]:

@@ -1,4 +1,7 @@
-"""The database's side: schemas of all services, Nova's cells.  Asks by the database's own client."""
+"""The database's side: schemas of all services, and Nova's cells.
+
+Asks by the database's own client, as its superuser.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,7 @@ def _is_installed(package: str) -> bool:
     return subprocess.run(asked, capture_output=True, check=False).stdout == b"installed"
 
 
-def up(place: Place, say: Callable[[str], object] = print) -> None:
+def up(place: Place, say: Callable[[str], object]) -> None:
     """Start all that does not run, and wait until servers can be made."""
     began = time.monotonic()
 
@@ -63,7 +64,7 @@ def down(place: Place, *, keep_data: bool = False) -> None:
         shutil.rmtree(place.folder, ignore_errors=True)
 
 
-def keep(place: Place, say: Callable[[str], object] = print) -> None:
+def keep(place: Place, say: Callable[[str], object]) -> None:
     """Start it, and end it when nobody holds `users` any more, however they ended.
 
     The folder around it goes too: it is that of one run of tests.
@@ -95,7 +96,7 @@ def start(place: Place, *names: str) -> None:
     for name in names:
         daemons.start(place, known[name])
     for name in names:
-        daemons.wait(place, name, f"{name} serves", lambda name=name: serves(place, name))
+        daemons.wait(place, name, f"{name} serves", partial(serves, place, name))
 
 
 def heal(place: Place) -> None:

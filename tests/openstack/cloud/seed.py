@@ -1,4 +1,4 @@
-"""What the cloud offers from its start: projects, a catalog of two regions, flavors, images, a network.
+"""What the cloud offers from its start: projects, two regions, flavors, images, a network, a zone.
 
 Every step looks first, so that it may be repeated.
 """
