@@ -219,8 +219,12 @@ class CloudContract:
 
     async def test_the_catalog_tells_how_many_vms_there_are(self, cloud: Cloud) -> None:
         await cloud.create(an_order())
-        quotas = {quota.resource: quota for quota in (await cloud.catalog()).quotas}
-        assert quotas["vms"].used == 1
+
+        async def is_counted() -> bool:
+            quotas = {quota.resource: quota for quota in (await cloud.catalog()).quotas}
+            return quotas["vms"].used == 1
+
+        await eventually(is_counted)
 
     async def test_what_it_cannot_do_it_refuses(self, cloud: Cloud) -> None:
         vm = await cloud.create(an_order())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from iaas_service.drivers.openstack import OpenstackCloud, OpenstackOptions
 from iaas_service.testing import SUITE_ID
@@ -12,12 +12,14 @@ from vmshepherd_kit import settings
 from vmshepherd_kit.clock import SystemChance, SystemClock
 from vmshepherd_kit.config_file import Suite
 
-SUITE = Suite(suite_id=SUITE_ID, state_dir=Path("/"), base_dir=Path("/"), embedded=False)
+# Other tests may use the same two cores.
+_PATIENT: Final = {"http_timeout": "100s"}
+SUITE: Final = Suite(suite_id=SUITE_ID, state_dir=Path("/"), base_dir=Path("/"), embedded=False)
 
 
 def driver(project: Project, *, auth_url: str = "", **options: Any) -> OpenstackCloud:
     """Not open yet; `auth_url` leads through a proxy."""
-    return driver_of({**project.credentials(auth_url), **options})
+    return driver_of({**project.credentials(auth_url), **_PATIENT, **options})
 
 
 def driver_of(options: dict[str, Any]) -> OpenstackCloud:

@@ -81,7 +81,8 @@ class Deeds:
 
     async def console(self, vm: Vm, lines: int) -> str:
         """The end of what it said."""
-        asked = {"os-getConsoleOutput": {"length": lines}}
+        # Nova counts what follows the last newline, mostly nothing, as a line.
+        asked = {"os-getConsoleOutput": {"length": lines + 1}}
         told = await self._act(vm.vm_id, asked, changes=False)
         return str(told["output"])
 

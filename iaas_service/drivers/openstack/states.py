@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ...domain import VmState
 
-_STATUSES: Final = {
+STATUSES: Final = {
     "ACTIVE": VmState.RUNNING,
     "BUILD": VmState.PENDING,
     "REBUILD": VmState.PENDING,
@@ -55,7 +55,7 @@ _SHUT_DOWN: Final = 4
 
 def state(server: Mapping[str, Any]) -> VmState:
     """What the server is doing."""
-    found = _STATUSES.get(server.get("status", ""), VmState.UNKNOWN)
+    found = STATUSES.get(server.get("status", ""), VmState.UNKNOWN)
     task = server.get("OS-EXT-STS:task_state")
     if found is VmState.UNKNOWN or found is VmState.TERMINATED:
         return found
