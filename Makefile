@@ -1,6 +1,6 @@
 # The daily verbs. `make run` and `make test` need nothing but Debian or Ubuntu with Python 3.11 or newer: they make a
 # virtual environment in .venv from the lock, once, and again when the lock, pyproject.toml or the contracts change.
-# Tests that need more (Go, PostgreSQL, ZooKeeper) are skipped where it is missing, and say how to get it.
+# Tests that need more (Go, PostgreSQL, ZooKeeper, OpenStack) are skipped where it is missing, and say how to get it.
 
 PYTHON ?= python3
 VENV := .venv

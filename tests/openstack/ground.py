@@ -106,12 +106,17 @@ class OpenStack:
 
     def clear(self, project: Project) -> None:
         """Delete what servers it has, and wait until none is left."""
-        for server_id in self.servers(project):
+        until(lambda: not self._deleting(project), f"no server is left in {project.name}")
+
+    def _deleting(self, project: Project) -> dict[str, str]:
+        """Ask to delete what is left, again and again: some may not just now, others are locked."""
+        left = self.servers(project)
+        for server_id in left:
             with suppress(Refused):
-                self.set_state(server_id, "active")
                 project.act(server_id, "unlock")
+            with suppress(Refused):
                 project.delete(server_id)
-        until(lambda: not self.servers(project), f"no server is left in {project.name}")
+        return left
 
     def make_admin(self, project: Project) -> None:
         """Its user may choose hosts then: `availability_zone="north:host3"`."""
@@ -252,4 +257,4 @@ def until(is_so: Callable[[], bool], what: str, *, seconds: float = PATIENCE_SEC
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.1)
+        time.sleep(0.2)

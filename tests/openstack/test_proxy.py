@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.openstack.cloud import seed
 from tests.openstack.cloud.api import Api, Refused
 from tests.openstack.faults import (
     Closed,
@@ -22,7 +23,7 @@ from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
 
 KEYS = "/os-keypairs"
-A_KEY = {"keypair": {"name": "mine"}}
+A_KEY = {"keypair": {"name": "mine", "public_key": seed.KEY}}
 
 
 @pytest.fixture

@@ -23,6 +23,10 @@ FLAVORS: Final = {
 }
 # The last is made twice: by the admin for everybody, and by demo for itself.
 IMAGES: Final = ("debian", "debian-13", "ubuntu-xenial", "twice")
+# A public key, whose private one nobody has.
+KEY: Final = (
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB0vD1FvPdB7Iq1zg6YGAsuEYWQGrJ7hL0Nj0fW5zQ3c ops@example"
+)
 
 
 def admin(place: Place) -> Api:
@@ -142,7 +146,7 @@ def equip(api: Api) -> None:
     """What a user has of its own: the key `ops`, the security group `web`."""
     keys = api.get("compute", "/os-keypairs")["keypairs"]
     if not keys:
-        wanted = {"name": "ops", "type": "ssh", "public_key": _KEY}
+        wanted = {"name": "ops", "type": "ssh", "public_key": KEY}
         api.post("compute", "/os-keypairs", {"keypair": wanted})
     _made(api, "network", "/v2.0/security-groups", {"security_group": {"name": "web"}})
 
@@ -158,8 +162,3 @@ def _id(api: Api, service: str, path: str, name: str) -> str:
     """ "" when there is none."""
     [found] = (value for value in api.get(service, path).values() if isinstance(value, list))
     return next((str(each["id"]) for each in found if each["name"] == name), "")
-
-
-_KEY: Final = (
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB0vD1FvPdB7Iq1zg6YGAsuEYWQGrJ7hL0Nj0fW5zQ3c ops@example"
-)
