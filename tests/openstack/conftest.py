@@ -43,17 +43,19 @@ def openstack(openstack_place: Place, request: pytest.FixtureRequest) -> Iterato
     with shared.turn(openstack_place, alone=alone):
         if alone:
             program.heal(openstack_place)
-        yield OpenStack(openstack_place, is_alone=alone)
+        cloud = OpenStack(openstack_place, is_alone=alone)
+        yield cloud
         if alone:
             program.heal(openstack_place)
+        if cloud.lost_its_bus:
+            cloud.wait_until_it_builds()
+        cloud.remove_projects()
 
 
 @pytest.fixture
-def project(openstack: OpenStack) -> Iterator[Project]:
-    """A project of this test alone; its servers go with it."""
-    made = openstack.project()
-    yield made
-    openstack.clear(made)
+def project(openstack: OpenStack) -> Project:
+    """A project of this test alone; it goes behind the test, with its servers."""
+    return openstack.project()
 
 
 @pytest.fixture

@@ -91,18 +91,30 @@ class OpenStack:
     def __init__(self, place: Place, *, is_alone: bool) -> None:
         self.place = place
         self.admin = seed.admin(place)
+        self.lost_its_bus = False
+        self._projects: list[Project] = []
         self._is_alone = is_alone
 
     # Projects
 
     def project(self) -> Project:
-        """A new one, without limits."""
+        """A new one, without limits; the fixture `openstack` removes it behind the test."""
         name = f"test-{uuid.uuid4().hex[:12]}"
         seed.add_project(self.admin, name)
         seed.add_member(self.admin, name, name)
         api = Api(self.place.keystone_url, user=name, password=PASSWORD, project=name)
         seed.equip(api.log_in())
-        return Project(self.place, api)
+        made = Project(self.place, api)
+        self._projects.append(made)
+        return made
+
+    def remove_projects(self) -> None:
+        """All that were made here, with their servers and users."""
+        for project in self._projects:
+            self.clear(project)
+            self.admin.delete("identity", f"/users/{project.api.user_id}")
+            self.admin.delete("identity", f"/projects/{project.project_id}")
+        self._projects.clear()
 
     def clear(self, project: Project) -> None:
         """Delete what servers it has, and wait until none is left."""
@@ -203,6 +215,19 @@ class OpenStack:
         until(lambda: project.server(server_id)["status"] == status, f"{server_id} is {status}")
         return project.server(server_id)
 
+    def wait_until_it_builds(self) -> None:
+        """An order that is given while the bus comes back may be lost, and its server is for ever
+        about to be built.
+        """
+        project = self.project()
+        until(lambda: self._builds(project), "servers are built", seconds=5 * PATIENCE_SECONDS)
+
+    def _builds(self, project: Project) -> bool:
+        server_id = project.order("probe")
+        with suppress(AssertionError):
+            until(lambda: project.server(server_id)["status"] != "BUILD", "built", seconds=15)
+        return project.server(server_id)["status"] == "ACTIVE"
+
     # Faults, of which others would suffer
 
     def _alone(self) -> None:
@@ -211,6 +236,7 @@ class OpenStack:
     def stop(self, *names: str) -> None:
         """End processes: `nova-api`, `rabbit`, ...; `cloud.services` has their names."""
         self._alone()
+        self.lost_its_bus |= "rabbit" in names
         daemons.stop(self.place, *names, patience=5)
 
     def start(self, *names: str) -> None:

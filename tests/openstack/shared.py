@@ -42,12 +42,12 @@ def cloud_of_this_run() -> Iterator[Place]:
         return
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
     folder = Path(tempfile.gettempdir()) / f"vmshepherd-openstack-{run[:12]}"
-    with _user(folder / "users"):
+    with user(folder / "users"):
         yield _started(folder)
 
 
 @contextmanager
-def _user(users: Path) -> Iterator[None]:
+def user(users: Path) -> Iterator[None]:
     """One more, until the end of the block or of this process."""
     while True:
         users.parent.mkdir(exist_ok=True)

@@ -160,5 +160,6 @@ def _made(api: Api, service: str, path: str, body: dict[str, Any]) -> str:
 
 def _id(api: Api, service: str, path: str, name: str) -> str:
     """ "" when there is none."""
-    [found] = (value for value in api.get(service, path).values() if isinstance(value, list))
+    asked = path if service == "compute" else f"{path}?name={name}"
+    [found] = (value for value in api.get(service, asked).values() if isinstance(value, list))
     return next((str(each["id"]) for each in found if each["name"] == name), "")
