@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import requests
+import yaml
 from keystoneauth1 import exceptions as refusals
 from keystoneauth1 import session
 from keystoneauth1.access import AccessInfo
@@ -31,6 +32,14 @@ from .places import Place
 
 # Of a service that tells no lifetime of its tokens.
 _LIFETIME: Final = timedelta(minutes=5)
+
+_UNUSABLE: Final = (
+    ConfigException,
+    refusals.ClientException,
+    yaml.YAMLError,
+    OSError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +111,7 @@ class Credentials:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return self._read()
-        except (ConfigException, refusals.ClientException, OSError, ValueError) as e:
+        except _UNUSABLE as e:
             raise _unusable(str(e)) from e
 
     def _read(self) -> CloudRegion:

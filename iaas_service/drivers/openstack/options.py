@@ -115,6 +115,8 @@ class OpenstackOptions(Settings):
             raise ValueError(f"{given[0]} is set: auth_url must say for which cloud")
         if self.is_written_out and not given:
             raise ValueError("auth_url is set: credentials are missing, as username and password")
+        if self.is_written_out and not self._bound_to_its_project and not self.places[0].project:
+            raise ValueError("auth_url is set: project_name or projects must say which projects")
 
 
 def _once(names: tuple[str, ...]) -> tuple[str, ...]:
