@@ -8,8 +8,9 @@ changed or destroyed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -60,9 +61,12 @@ class Doctor:
             found = [*found, *await doctor_services.check_suite(self._configuration, addresses)]
             self._report.add(*found)
             specs = await self._specs(addresses)
-            for place, ward in enumerate(await self._wards(stack, addresses)):
+            wards = await self._wards(stack, addresses)
+            for place, ward in enumerate(wards):
                 names = {ward.name, ""} if place == 0 else {ward.name}
                 await self._provider(ward, [each for each in specs if each.provider in names])
+            if doctor_services.are_all_known("iaas", asked):
+                self._report.add(*_strays(specs, wards))
 
     async def _specs(self, addresses: Addresses) -> Sequence[Declared]:
         found: list[Declared] = []
@@ -120,6 +124,15 @@ def _configuration(path: Path | None, report: Report) -> Configuration | None:
     name = str(path) if path else "no file, so all by default"
     report.add(Finding(subject="file", check="configuration", status=Status.OK, message=name))
     return configuration
+
+
+def _strays(specs: Sequence[Declared], wards: Sequence[Ward]) -> Iterator[Finding]:
+    """Presets of providers that nobody has; where none is known at all, that is told already."""
+    known = [ward.name for ward in wards]
+    for spec in specs:
+        if known and spec.provider and spec.provider not in known and not spec.is_fallback:
+            sentence = f"there is no provider {spec.provider!r}; there are: {', '.join(known)}"
+            yield replace(_wrong(spec.name, "spec", sentence), way_out=f"correct {spec.file}")
 
 
 def _is_barred(finding: Finding) -> bool:

@@ -4,7 +4,7 @@ and the specs that are to be tried on the clouds, those to fall back on included
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from admin.client import pages
@@ -53,8 +53,9 @@ async def read(stub: PresetServiceStub) -> tuple[Sequence[Preset], Sequence[Sour
 
 def findings(presets: Sequence[Preset], sources: Sequence[Source]) -> Iterator[Finding]:
     """What is wrong with sources and files; nothing of those that are fine but their number."""
+    told = {found.file for preset in presets for found in preset.findings}
     for source in sources:
-        yield _of_source(source)
+        yield _of_source(source, told)
     for preset in presets:
         for found in preset.findings:
             place = f"{found.file}:{found.line}" if found.line else found.file
@@ -104,7 +105,8 @@ def _with(spec: VmSpec, **fields: str) -> VmSpec:
     return changed
 
 
-def _of_source(source: Source) -> Finding:
+def _of_source(source: Source, told: Collection[str]) -> Finding:
+    """The source as a whole, and those of its files whose presets nobody knows."""
     if source.error:
         return Finding(
             subject="preset",
@@ -113,7 +115,11 @@ def _of_source(source: Source) -> Finding:
             message=f"{source.name}: {source.error}",
             way_out=f"see {source.location}, and preset.sources of the file",
         )
-    files = [found for found in source.findings if found.severity != SEVERITY_WARNING]
+    files = [
+        found
+        for found in source.findings
+        if found.severity != SEVERITY_WARNING and found.file not in told
+    ]
     presets = f"{source.presets} preset{'' if source.presets == 1 else 's'}"
     message = f"{source.name}: {presets} in {source.location}"
     if not files:

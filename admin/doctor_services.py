@@ -93,6 +93,12 @@ async def stand_in(
     return addresses, found
 
 
+def are_all_known(name: str, asked: Asked) -> bool:
+    """Whether every address of a service answers, or none does and this process stands in."""
+    states = {finding.status is Status.OK for backend, finding in asked if backend.name == name}
+    return len(states) == 1
+
+
 async def check_suite(configuration: Configuration, addresses: Addresses) -> Sequence[Finding]:
     """The store, and whether all that runs is of one version and one suite."""
     found = [await _store(address) for address in addresses["runtime"]]

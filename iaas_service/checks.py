@@ -120,9 +120,9 @@ async def _quota(provider: Provider) -> Check:
 
 
 def _told(quota: Quota) -> str:
-    if quota.limit is None:
-        return f"{quota.used} {quota.resource}, without limit"
-    return f"{quota.used} of {quota.limit} {quota.resource} used"
+    return (
+        f"{quota.resource} {quota.used} of {'any number' if quota.limit is None else quota.limit}"
+    )
 
 
 def _unchecked(name: str, why: str) -> Check:
