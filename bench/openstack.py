@@ -79,12 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     recovery.add_argument("--trials", type=int, default=10)
     recovery.add_argument("--vms", type=int, default=5)
     recovery.add_argument("--idle-seconds", type=float, default=60)
+    recovery.add_argument("--aim", type=float, default=3.5, help="seconds, of the median")
     recovery.add_argument("--seed", default="1")
     endure = shows.add_parser("endure", help="bad luck on both sides, and what is left of it")
     endure.add_argument("--minutes", type=float, default=30)
     endure.add_argument("--presets", type=int, default=20)
     endure.add_argument("--vms", type=int, default=5)
     endure.add_argument("--every", type=float, default=6, help="seconds between two blows")
+    endure.add_argument("--rabbit-seconds", type=float, default=60, help="how long it is away")
     endure.add_argument("--seed", default="1")
     storm = shows.add_parser("storm", help="creates and deletes through a proxy that does harm")
     storm.add_argument("--creates", type=int, default=500)
@@ -93,10 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     cells = shows.add_parser("cells", help="a cell that is down for a while")
     cells.add_argument("--times", type=int, default=5)
     cells.add_argument("--seconds", type=float, default=60)
+    cells.add_argument("--vms", type=int, default=6, help="of each of the four presets")
     listing = shows.add_parser("listing", help="many servers, page by page, against curl")
     listing.add_argument("--servers", type=int, default=1000)
     listing.add_argument("--page-size", type=int, default=100)
     listing.add_argument("--times", type=int, default=7)
+    listing.add_argument("--aim", type=float, default=1.5, help="times the bare cost, at most")
     return parser
 
 

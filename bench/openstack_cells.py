@@ -107,9 +107,7 @@ class Cells:
             raise AssertionError(f"the servers are not in both cells: {dict(found)}")
 
 
-def show(
-    stage: Stage, *, times: int, seconds: float, vms: int = 6
-) -> tuple[dict[str, Any], list[str]]:
+def show(stage: Stage, *, times: int, seconds: float, vms: int) -> tuple[dict[str, Any], list[str]]:
     """The figures, and what was wrong."""
     cells = Cells(stage, vms)
     found = cells.run(times=times, seconds=seconds)

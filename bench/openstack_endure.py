@@ -27,7 +27,6 @@ from vmshepherd.runtime.v1.event_pb2 import Event
 _MAKING: Final = 900.0
 _SETTLING: Final = 600.0
 _PORTS_SECONDS: Final = 120.0
-_RABBIT_SECONDS: Final = 60.0
 # From so many minutes on the bus goes away twice.
 _LONG_MINUTES: Final = 10.0
 # A server that never came to life is replaced while the run lasts.
@@ -42,6 +41,7 @@ class Asked:
     vms: int
     minutes: float
     every: float
+    rabbit_seconds: float
     seed: str
 
 
@@ -80,11 +80,11 @@ class Endurance:
     def _hurt(self) -> None:
         begun, seconds = time.monotonic(), self._asked.minutes * 60
         shares = (1 / 3, 2 / 3) if self._asked.minutes >= _LONG_MINUTES else (2 / 3,)
-        outages = [begun + seconds * share for share in shares]
+        outages = [begun + seconds * share for share in shares if self._asked.rabbit_seconds]
         while (now := time.monotonic()) < begun + seconds:
             if outages and now >= outages[0]:
                 outages.pop(0)
-                self._luck.without_rabbit(min(_RABBIT_SECONDS, seconds / 4))
+                self._luck.without_rabbit(self._asked.rabbit_seconds)
             self._luck.strike()
             time.sleep(self._asked.every)
 

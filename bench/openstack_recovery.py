@@ -23,8 +23,6 @@ from tests.e2e.waiting import until
 from tests.openstack.cloud.api import Refused
 
 PRESET: Final = "web"
-# Of the issue: what is to be reached, at the median.
-AIM_SECONDS: Final = 3.5
 _PATIENCE: Final = 120.0
 _LOOK: Final = 0.1
 # The suite rests between two trials: nothing is looked at sooner because of the last one.
@@ -44,9 +42,9 @@ class Trial:
 
 
 def show(
-    stage: Stage, *, trials: int, vms: int = 5, idle_seconds: float = 60.0, seed: str = "1"
+    stage: Stage, *, trials: int, vms: int, aim: float, idle_seconds: float, seed: str = "1"
 ) -> tuple[dict[str, Any], list[str]]:
-    """The figures, and what was wrong."""
+    """The figures, and what was wrong: a median above the aim, or servers that are not back."""
     chance = random.Random(seed)  # noqa: S311  to be repeated, not secret
     suite = Shepherd(stage)
     try:
@@ -64,7 +62,11 @@ def show(
         wrong = suite.unsettled()
     finally:
         suite.close()
-    return _figures(done, creates, idle), [*wrong, *_complaints(done)]
+    found = {"aim_median_seconds": aim, **_figures(done, creates, idle)}
+    median = found["recovery_seconds"]["median"]
+    if median > aim:
+        wrong.append(f"the median is {median:.1f} s, where {aim:g} s are the aim")
+    return found, wrong
 
 
 def _trial(stage: Stage, chance: random.Random, vms: int) -> Trial:
@@ -129,7 +131,6 @@ def _figures(
     return {
         "recovery_seconds": whole,
         "recovery_of_each": [round(trial.whole, 2) for trial in trials],
-        "aim_median_seconds": AIM_SECONDS,
         "bare_create_seconds": bare,
         "beyond_the_bare_create_seconds": round(whole["median"] - bare["median"], 2),
         "delete_to_listing_seconds": spread(trial.noticed for trial in trials),
@@ -138,10 +139,3 @@ def _figures(
         "idle": idle,
         "load_of_the_machine": [round(each, 1) for each in os.getloadavg()],
     }
-
-
-def _complaints(trials: Sequence[Trial]) -> list[str]:
-    median = spread(trial.whole for trial in trials)["median"]
-    if median <= AIM_SECONDS:
-        return []
-    return [f"the median is {median:.1f} s, where {AIM_SECONDS:g} s are the aim"]

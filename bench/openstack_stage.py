@@ -172,19 +172,19 @@ def stage(*, breaks: bool = False, seed: int = 1) -> Iterator[Stage]:
     """The cloud of the environment, or a new one; who breaks it has it alone."""
     if (how := shared.missing()) is not None:
         raise SystemExit(how)
-    with shared.cloud_of_this_run() as place, stage_of(place, breaks=breaks, seed=seed) as found:
-        yield found
+    with shared.cloud_of_this_run() as place, shared.turn(place, alone=breaks):
+        program.heal(place)
+        with stage_of(OpenStack(place, is_alone=breaks), breaks=breaks, seed=seed) as found:
+            yield found
 
 
 @contextmanager
-def stage_of(place: Place, *, breaks: bool = False, seed: int = 1) -> Iterator[Stage]:
+def stage_of(cloud: OpenStack, *, breaks: bool = False, seed: int = 1) -> Iterator[Stage]:
     """A stage, gone behind the block; of one that failed the logs are kept."""
     with ExitStack() as stack:
-        stack.enter_context(shared.turn(place, alone=breaks))
-        cloud = OpenStack(place, is_alone=breaks)
         folder = Path(stack.enter_context(_folder()))
         project = stack.enter_context(_project(cloud))
-        ledger = stack.enter_context(Ledger(place, seed=seed))
+        ledger = stack.enter_context(Ledger(cloud.place, seed=seed))
         try:
             yield Stage(cloud=cloud, project=project, ledger=ledger, folder=folder)
         except BaseException:
@@ -193,7 +193,7 @@ def stage_of(place: Place, *, breaks: bool = False, seed: int = 1) -> Iterator[S
         finally:
             # Whatever was stopped runs again before the project is cleared.
             if breaks:
-                program.heal(place)
+                program.heal(cloud.place)
 
 
 @contextmanager
