@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.openstack import shared
-from tests.openstack.cloud import program
 from tests.openstack.cloud.place import Place
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
@@ -41,14 +40,9 @@ def openstack(openstack_place: Place, request: pytest.FixtureRequest) -> Iterato
     """The cloud; all of it runs, whatever the test before did to it."""
     alone = request.node.get_closest_marker("alone") is not None
     with shared.turn(openstack_place, alone=alone):
-        if alone:
-            program.heal(openstack_place)
         cloud = OpenStack(openstack_place, is_alone=alone)
         yield cloud
-        if alone:
-            program.heal(openstack_place)
-        if cloud.lost_its_bus:
-            cloud.wait_until_it_builds()
+        cloud.heal()
         cloud.remove_projects()
 
 

@@ -91,7 +91,7 @@ class OpenStack:
     def __init__(self, place: Place, *, is_alone: bool) -> None:
         self.place = place
         self.admin = seed.admin(place)
-        self.lost_its_bus = False
+        self._lost_its_bus = False
         self._projects: list[Project] = []
         self._is_alone = is_alone
 
@@ -100,13 +100,21 @@ class OpenStack:
     def project(self) -> Project:
         """A new one, without limits; the fixture `openstack` removes it behind the test."""
         name = f"test-{uuid.uuid4().hex[:12]}"
-        seed.add_project(self.admin, name)
-        seed.add_member(self.admin, name, name)
+        self._make_member(name)
         api = Api(self.place.keystone_url, user=name, password=PASSWORD, project=name)
         seed.equip(api.log_in())
         made = Project(self.place, api)
         self._projects.append(made)
         return made
+
+    def _make_member(self, name: str) -> None:
+        """A project and a user of that name, of whom one knows that they are new."""
+        wanted = {"name": name, "domain_id": "default"}
+        project = self.admin.post("identity", "/projects", {"project": wanted})["project"]["id"]
+        secret = {**wanted, "password": PASSWORD}
+        user = self.admin.post("identity", "/users", {"user": secret})["user"]["id"]
+        role = self.admin.get("identity", "/roles?name=member")["roles"][0]["id"]
+        self.admin.put("identity", f"/projects/{project}/users/{user}/roles/{role}")
 
     def remove_projects(self) -> None:
         """All that were made here, with their servers and users."""
@@ -236,7 +244,7 @@ class OpenStack:
     def stop(self, *names: str) -> None:
         """End processes: `nova-api`, `rabbit`, ...; `cloud.services` has their names."""
         self._alone()
-        self.lost_its_bus |= "rabbit" in names
+        self._lost_its_bus |= "rabbit" in names
         daemons.stop(self.place, *names, patience=5)
 
     def start(self, *names: str) -> None:
@@ -247,6 +255,13 @@ class OpenStack:
         """Stop and start."""
         self.stop(*names)
         self.start(*names)
+
+    def heal(self) -> None:
+        """Start again all that was stopped here, and wait until servers are built."""
+        if self._is_alone:
+            program.heal(self.place)
+        if self._lost_its_bus:
+            self.wait_until_it_builds()
 
     @contextmanager
     def without(self, *names: str) -> Iterator[None]:

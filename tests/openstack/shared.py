@@ -65,9 +65,16 @@ def _is_there(path: Path, file: TextIOWrapper) -> bool:
 
 @contextmanager
 def turn(place: Place, *, alone: bool) -> Iterator[None]:
-    """A test's turn: side by side with others, or alone when it breaks what they need."""
+    """A test's turn: side by side with others, or alone when it breaks what they need.
+
+    All of the cloud runs then, whatever was done to it before, and by whom.
+    """
     with (place.folder / "turns").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        if program.lacking(place):
+            fcntl.flock(file, fcntl.LOCK_EX)
+            program.heal(place)
+            fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
 
 

@@ -109,6 +109,17 @@ def test_a_process_is_started_once_and_outlives_nobody_s_wish(place: Place) -> N
     assert daemons.names(place) == []
 
 
+def test_a_process_that_stands_still_is_found_and_goes_on(place: Place) -> None:
+    daemons.start(place, ASLEEP)
+    daemons.suspend(place, "asleep")
+    until(lambda: daemons.stands_still(place, "asleep"), "it stands still")
+    daemons.resume(place, "asleep")
+    until(lambda: not daemons.stands_still(place, "asleep"), "it goes on")
+    daemons.suspend(place, "asleep")
+    daemons.stop(place, "asleep")
+    assert not daemons.is_running(place, "asleep")
+
+
 def test_children_that_do_not_want_to_end_are_ended_too(place: Place) -> None:
     stubborn = "trap '' TERM; sleep 1000 & echo $! >child; wait"
     daemons.start(place, Daemon(name="stubborn", command=("sh", "-c", stubborn)))

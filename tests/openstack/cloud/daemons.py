@@ -90,6 +90,12 @@ def is_running(place: Place, name: str) -> bool:
     return pid is not None and _lives(pid)
 
 
+def stands_still(place: Place, name: str) -> bool:
+    """Whether it is suspended."""
+    pid = _pid(place, name)
+    return pid is not None and _state(pid) == "T"
+
+
 def wait(
     place: Place, name: str, what: str, is_so: Callable[[], bool], *, patience: float = 120.0
 ) -> None:
@@ -128,11 +134,15 @@ def _pid_of(place: Place, name: str) -> int:
 
 def _lives(pid: int) -> bool:
     """A process that has ended may stay as a zombie: who should have waited for it is gone."""
+    return _state(pid) not in {"", "Z"}
+
+
+def _state(pid: int) -> str:
+    """The kernel's letter for it; none for a process that is not there."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+        return ""
 
 
 def _send(send: Callable[[int, int], None], pid: int, number: int) -> None:

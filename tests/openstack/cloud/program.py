@@ -99,11 +99,20 @@ def start(place: Place, *names: str) -> None:
         daemons.wait(place, name, f"{name} serves", partial(serves, place, name))
 
 
+def lacking(place: Place) -> list[str]:
+    """What does not run, or stands still, and should not."""
+    return [
+        name
+        for name in services.daemons(place)
+        if not daemons.is_running(place, name) or daemons.stands_still(place, name)
+    ]
+
+
 def heal(place: Place) -> None:
     """Start what was stopped, and let go on what was suspended."""
     for door in services.DOORS:
         daemons.resume(place, door)
-    start(place, *(name for name in services.daemons(place) if not daemons.is_running(place, name)))
+    start(place, *lacking(place))
 
 
 def serves(place: Place, name: str) -> bool:
