@@ -16,11 +16,9 @@ import time
 import tracemalloc
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from bench.openstack_stage import Stage
-from bench.openstack_watch import AWAY
 from iaas_service import marker
 from iaas_service.domain import Listing, Marker
 from iaas_service.testing import SUITE_ID
@@ -29,7 +27,6 @@ from tests.openstack.driver import driver
 
 # So many in one call of Nova's API.
 _AT_ONCE: Final = 50
-_WORKERS: Final = 3
 _PATIENCE: Final = 1800.0
 _LOOK: Final = 2.0
 
@@ -40,12 +37,9 @@ def show(
     """The figures, and what was wrong."""
     _curl_path()
     begun = time.monotonic()
-    try:
-        _make(stage, servers)
-        making = time.monotonic() - begun
-        found = asyncio.run(_measured(stage, servers, page_size, times))
-    finally:
-        _remove(stage)
+    _make(stage, servers)
+    making = time.monotonic() - begun
+    found = asyncio.run(_measured(stage, servers, page_size, times))
     wrong = found.pop("wrong")
     if found["ratio"] > aim:
         wrong.append(f"{found['ratio']} times the bare cost, where {aim:g} are the aim")
@@ -72,25 +66,6 @@ def _marker() -> Marker:
     request_id = str(uuid.uuid4())
     return Marker(
         suite_id=SUITE_ID, preset="many", request_id=request_id, fencing_token=1, spec_hash="9f2c"
-    )
-
-
-def _remove(stage: Stage) -> None:
-    """As many at a time as the cloud bears."""
-
-    def delete(server_id: str) -> None:
-        try:
-            stage.project.delete(server_id)
-        except AWAY:
-            return
-
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        list(pool.map(delete, stage.cloud.servers(stage.project)))
-    until(
-        lambda: not stage.cloud.servers(stage.project),
-        "all of them are gone",
-        seconds=_PATIENCE,
-        pause=_LOOK,
     )
 
 

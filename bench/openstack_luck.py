@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from bench.openstack_stage import Seen, Stage
+from bench.openstack_stage import AWAY, Seen, Stage
 from bench.openstack_suite import Shepherd
-from bench.openstack_watch import AWAY, Foreign
+from bench.openstack_watch import Foreign
 from tests.e2e.several import REPLICAS
 
 # How often each blow falls, against the others.

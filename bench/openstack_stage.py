@@ -16,14 +16,15 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from iaas_service import marker
+from tests.e2e.waiting import until
 from tests.openstack import shared
-from tests.openstack.cloud import program
 from tests.openstack.cloud.api import Refused
 from tests.openstack.cloud.place import Place
 from tests.openstack.faults import Fault
@@ -34,6 +35,11 @@ from tests.openstack.proxy import Proxy
 SUITE: Final = "bench"
 """The id of every suite here."""
 
+AWAY: Final = (Refused, OSError, ValueError)
+"""What the bare API raises while the cloud is being hurt."""
+
+_WORKERS: Final = 3
+_EMPTYING: Final = 1800.0
 _ID: Final = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 _SERVER: Final = re.compile(r"/servers/([0-9a-f-]{36})(/action)?(\?|$)")
 
@@ -156,6 +162,21 @@ class Stage:
         told = self.project.api.get("compute", "/servers?status=ACTIVE")["servers"]
         return {each["id"] for each in told}
 
+    def empty(self) -> None:
+        """Delete all servers of the project, a few at a time, until none is left."""
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            list(pool.map(self._delete, self.cloud.servers(self.project)))
+        until(
+            lambda: not self.cloud.servers(self.project),
+            "no server is left",
+            seconds=_EMPTYING,
+            pause=2.0,
+        )
+
+    def _delete(self, server_id: str) -> None:
+        with suppress(*AWAY):
+            self.project.delete(server_id)
+
     def orphans(self) -> list[str]:
         """Ports whose server is not there, or that a server has beyond its one."""
         servers = self.cloud.servers(self.project)
@@ -168,60 +189,35 @@ class Stage:
 
 
 @contextmanager
-def stage(*, breaks: bool = False, seed: int = 1) -> Iterator[Stage]:
+def stage(*, breaks: bool = False) -> Iterator[Stage]:
     """The cloud of the environment, or a new one; who breaks it has it alone."""
     if (how := shared.missing()) is not None:
         raise SystemExit(how)
     with shared.cloud_of_this_run() as place, shared.turn(place, alone=breaks):
-        program.heal(place)
-        with stage_of(OpenStack(place, is_alone=breaks), breaks=breaks, seed=seed) as found:
-            yield found
+        cloud = OpenStack(place, is_alone=breaks)
+        try:
+            with stage_of(cloud) as opened:
+                yield opened
+        finally:
+            cloud.remove_projects()
 
 
 @contextmanager
-def stage_of(cloud: OpenStack, *, breaks: bool = False, seed: int = 1) -> Iterator[Stage]:
-    """A stage, gone behind the block; of one that failed the logs are kept."""
+def stage_of(cloud: OpenStack) -> Iterator[Stage]:
+    """A stage; behind it the cloud is whole, and its project is empty."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(_folder()))
-        project = stack.enter_context(_project(cloud))
-        ledger = stack.enter_context(Ledger(cloud.place, seed=seed))
+        name = tempfile.TemporaryDirectory(prefix="vmshepherd-openstack-")
+        folder = Path(stack.enter_context(name))
+        ledger = stack.enter_context(Ledger(cloud.place))
+        opened = Stage(cloud=cloud, project=cloud.project(), ledger=ledger, folder=folder)
         try:
-            yield Stage(cloud=cloud, project=project, ledger=ledger, folder=folder)
+            yield opened
         except BaseException:
             keep_logs(folder)
             raise
         finally:
-            # Whatever was stopped runs again before the project is cleared.
-            if breaks:
-                program.heal(cloud.place)
-
-
-@contextmanager
-def _folder() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="vmshepherd-openstack-") as name:
-        yield name
-
-
-@contextmanager
-def _project(cloud: OpenStack) -> Iterator[Project]:
-    """A project and its user; neither is left, nor anything in it."""
-    project = cloud.project()
-    try:
-        yield project
-    finally:
-        cloud.clear(project)
-        remove(cloud, project)
-
-
-def remove(cloud: OpenStack, project: Project) -> None:
-    """Remove an empty project, with its groups and its user."""
-    groups = cloud.admin.get("network", f"/v2.0/security-groups?project_id={project.project_id}")
-    with suppress(Refused):
-        for group in groups["security_groups"]:
-            cloud.admin.delete("network", f"/v2.0/security-groups/{group['id']}")
-    for path in (f"/users/{project.api.user_id}", f"/projects/{project.project_id}"):
-        with suppress(Refused):
-            cloud.admin.delete("identity", path)
+            cloud.heal()
+            opened.empty()
 
 
 def keep_logs(folder: Path) -> None:

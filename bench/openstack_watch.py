@@ -13,15 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from bench.openstack_stage import SUITE, Asked, Seen, Stage
+from bench.openstack_stage import AWAY, SUITE, Asked, Seen, Stage
 from bench.openstack_suite import repeated
-from tests.openstack.cloud.api import Refused
 from vmshepherd.runtime.v1.event_pb2 import Event
 
 SURGE: Final = 1
 _EVERY: Final = 2.0
-# Of the bare API while the cloud is being hurt.
-AWAY: Final = (Refused, OSError, ValueError)
 _COUNTED: Final = {"ACTIVE", "BUILD", "SHUTOFF"}
 
 

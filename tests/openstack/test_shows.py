@@ -6,17 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench import openstack_cells, openstack_endure, openstack_listing, openstack_recovery
-from bench import openstack_storm
+from bench import (
+    openstack_cells,
+    openstack_endure,
+    openstack_listing,
+    openstack_recovery,
+    openstack_storm,
+)
 from bench.openstack_stage import Stage, stage_of
 from tests.openstack.ground import OpenStack
 
 
 @pytest.fixture
-def stage(openstack: OpenStack, request: pytest.FixtureRequest) -> Iterator[Stage]:
-    """The cloud of this run; whoever breaks it has it alone already."""
-    breaks = request.node.get_closest_marker("alone") is not None
-    with stage_of(openstack, breaks=breaks) as stage:
+def stage(openstack: OpenStack) -> Iterator[Stage]:
+    with stage_of(openstack) as stage:
         yield stage
 
 
