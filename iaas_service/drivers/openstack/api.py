@@ -175,9 +175,10 @@ class Api:
         asked = dict(params or {})
         for _ in range(_PAGES):
             page = await self.get(service, path, params=asked, microversion=microversion)
-            yield page[key]
+            things = self.part(page, key, service)
+            yield things
             following = _following(page, key)
-            if not following or not page[key]:
+            if not following or not things:
                 return
             asked |= following
         raise Unavailable(f"{self}: {path} has no last page", reason="CLOUD_FAILING")
@@ -186,9 +187,21 @@ class Api:
         """The newest version that the service has and the driver knows (`most`, as "2.96")."""
         if service not in self._newest:
             root = await self.get(service, "/")
-            self._newest[service] = _pair(root["version"].get("version") or "2.1")
+            told = self.part(root, "version", service)
+            self._newest[service] = _pair(told.get("version") or "2.1")
         newest = min(self._newest[service], _pair(most))
         return f"{newest[0]}.{newest[1]}"
+
+    def part(self, told: Json, key: str, service: str) -> Json:
+        """What stands beneath a key of an answer to a reading.  Unavailable: nothing does."""
+        try:
+            return told[key]
+        except (KeyError, TypeError) as e:
+            raise Unavailable(
+                f"{TITLES[service]} of {self} answered without {key!r}: is its endpoint that of "
+                "another service, or of a proxy?",
+                reason="CLOUD_FAILING",
+            ) from e
 
     async def access(self) -> Access:
         """What the login gave: the project's id, the region, the endpoints."""

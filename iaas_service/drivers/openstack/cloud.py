@@ -160,11 +160,18 @@ class OpenstackCloud:
         return await _there(site, vm.vm_id).deeds.console(vm, lines)
 
     async def catalog(self) -> Catalog:
-        """What the places offer."""
+        """What the places offer; where there are several, each quota bears its place's name."""
         found = await asyncio.gather(*(catalog(site.inventory) for site in self.sites))
+        if len(found) == 1:
+            return found[0]
+        offers = {(entry.kind, entry.id): entry for each in found for entry in each.entries}
         return Catalog(
-            entries=[entry for each in found for entry in each.entries],
-            quotas=[quota for each in found for quota in each.quotas],
+            entries=list(offers.values()),
+            quotas=[
+                replace(quota, resource=f"{quota.resource} ({site.place})")
+                for site, each in zip(self.sites, found, strict=True)
+                for quota in each.quotas
+            ],
         )
 
     @contextmanager

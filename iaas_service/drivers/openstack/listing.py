@@ -85,9 +85,9 @@ class Reader:
             raise _gone(self._api, vm_id)
         version = await self.version()
         told = await self._api.get("compute", f"/servers/{vm_id}", microversion=version)
-        if states.is_deleted(told["server"]):
+        server: Mapping[str, Any] = self._api.part(told, "server", "compute")
+        if states.is_deleted(server):
             raise _gone(self._api, vm_id)
-        server: Mapping[str, Any] = told["server"]
         return server
 
     async def changed(self, since: str) -> Sequence[Mapping[str, Any]]:

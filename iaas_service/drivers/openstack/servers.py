@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from vmshepherd_kit.errors import Unavailable
+
 from ...domain import Address, Vm, VmId
 from ...marker import PREFIX
 from . import states
@@ -52,7 +54,18 @@ def image_id(server: Server) -> str:
 
 
 def vm(server: Server) -> Vm:
-    """A server with its metadata."""
+    """A server with its metadata.  Unavailable when it is told in a form that Nova does not use."""
+    try:
+        return _vm(server)
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
+        raise Unavailable(
+            f"the cloud tells of server {server.get('id', '')} in a form that is not understood "
+            f"({type(e).__name__}: {e})",
+            reason="CLOUD_FAILING",
+        ) from e
+
+
+def _vm(server: Server) -> Vm:
     told = server["metadata"].items()
     metadata = {key: value for key, value in told if key not in {IMAGE, BIRTH}}
     return Vm(

@@ -9,6 +9,7 @@ from iaas_service import marker
 from iaas_service.domain import Address, VmState
 from iaas_service.drivers.openstack import servers
 from tests.unit.iaas_service.openstack.captured import ACTIVE, BUILDING, FAILED
+from vmshepherd_kit.errors import Unavailable
 
 IMAGE_ID = "f0ba99d9-847a-4b15-94e4-e388840e2b87"
 CREATED = datetime(2026, 11, 23, 1, 59, 52, tzinfo=UTC)
@@ -95,6 +96,14 @@ def test_what_the_driver_writes_for_itself_is_not_shown() -> None:
     written = {**servers.imprint(IMAGE_ID, "debian"), **servers.birth(CREATED), "team": "search"}
     shown = marker.without(servers.vm(with_metadata(written)).metadata)
     assert shown == {"team": "search"}
+
+
+@pytest.mark.parametrize(
+    "odd", [{"created": "yesterday"}, {"metadata": None}, {"addresses": {"a": [{}]}}, {"flavor": 1}]
+)
+def test_a_server_in_a_form_that_nova_does_not_use_is_named(odd: dict[str, Any]) -> None:
+    with pytest.raises(Unavailable, match=ACTIVE["id"]):
+        servers.vm({**ACTIVE, **odd})
 
 
 @pytest.mark.parametrize("text", ["", "../servers", "a/b", "a?b", "a%2fb", "x" * 65, "ü"])
