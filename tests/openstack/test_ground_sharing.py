@@ -5,6 +5,7 @@ Nothing here needs OpenStack: what is kept is a process that sleeps.
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,8 +62,10 @@ def running(script: str, path: Path) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_the_cloud_goes_when_its_last_user_has_been_killed(place: Place) -> None:
@@ -90,16 +93,27 @@ def lives(pid: int) -> bool:
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
-def test_a_user_does_not_take_the_lock_of_a_run_that_is_over(tmp_path: Path) -> None:
-    users = tmp_path / "run" / "users"
-    with shared.user(users):
-        inode = users.stat().st_ino
-        users.unlink()
-        with shared.user(users):
-            assert users.stat().st_ino != inode
+def test_who_waited_for_a_run_to_be_over_does_not_hold_the_lock_that_went_with_it(
+    tmp_path: Path,
+) -> None:
+    users = tmp_path / "users"
+    with users.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with running(USER, users) as user:
+            until(lambda: users in opened(user.pid), "it waits")
+            users.unlink()
+            fcntl.flock(file, fcntl.LOCK_UN)
+            assert user.stdout is not None
+            assert user.stdout.readline() == "uses it\n"
+            assert users in opened(user.pid)
 
 
-def test_a_process_is_started_once_and_outlives_nobody_s_wish(place: Place) -> None:
+def opened(pid: int) -> set[Path]:
+    """The files that a process has open, of those that are there."""
+    return {link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+def test_a_process_is_started_once_and_ends_when_it_is_told(place: Place) -> None:
     daemons.start(place, ASLEEP)
     pid = place.run("asleep.pid").read_text()
     daemons.start(place, ASLEEP)
@@ -116,7 +130,7 @@ def test_a_process_that_stands_still_is_found_and_goes_on(place: Place) -> None:
     daemons.resume(place, "asleep")
     until(lambda: not daemons.stands_still(place, "asleep"), "it goes on")
     daemons.suspend(place, "asleep")
-    daemons.stop(place, "asleep")
+    daemons.stop(place, "asleep", patience=1000)
     assert not daemons.is_running(place, "asleep")
 
 

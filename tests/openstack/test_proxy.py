@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from contextlib import closing
 
 import pytest
 
@@ -112,10 +113,11 @@ def test_no_answer_comes_whether_the_cloud_did_it_or_not(
     proxy: Proxy, project: Project, through: Api, *, forwarded: bool
 ) -> None:
     proxy.on("compute", "POST", KEYS, Unanswered(forwarded=forwarded))
-    connection = asked(proxy, through, "POST", "/v2.1/os-keypairs", A_KEY)
-    with pytest.raises(TimeoutError):
+    with (
+        closing(asked(proxy, through, "POST", "/v2.1/os-keypairs", A_KEY)) as connection,
+        pytest.raises(TimeoutError),
+    ):
         connection.getresponse()
-    connection.close()
     assert ("mine" in keys(project.api)) is forwarded
 
 
@@ -139,7 +141,8 @@ def test_an_answer_comes_late(proxy: Proxy, through: Api) -> None:
 
 def test_headers_of_a_refusal_are_told(proxy: Proxy, through: Api) -> None:
     proxy.on("compute", "*", ".*", Refusal(status=429, headers={"Retry-After": "3"}))
-    with asked(proxy, through, "GET", "/v2.1/servers").getresponse() as answer:
+    with closing(asked(proxy, through, "GET", "/v2.1/servers")) as connection:
+        answer = connection.getresponse()
         assert (answer.status, answer.headers["Retry-After"]) == (429, "3")
 
 
