@@ -125,7 +125,7 @@ async def test_an_image_that_was_made_anew_is_found_after_one_refusal(
     project.api.delete("image", f"/v2/images/{second}")
 
 
-async def test_a_host_that_no_host_can_hold_shows_as_a_fault_in_novas_words(
+async def test_a_vm_that_no_host_can_hold_shows_as_a_fault_in_novas_words(
     cloud: OpenstackCloud, openstack: OpenStack, project: Project
 ) -> None:
     vm = await cloud.create(order(flavor="huge"))

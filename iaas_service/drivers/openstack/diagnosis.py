@@ -89,7 +89,7 @@ def _passport(told: AccessInfo) -> Passport:
 
 def _why(error: refusals.ClientException, region: CloudRegion, asking: session.Session) -> Wrong:
     url = _auth(region).get("auth_url", "")
-    if isinstance(error, refusals.Unauthorized):
+    if isinstance(error, refusals.Unauthorized) or _is_unknown_application(error, region):
         return _unauthorized(error, region, asking)
     if isinstance(error, refusals.SSLError):
         return _untrusted(error, url)
@@ -204,6 +204,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _auth(region: CloudRegion) -> Mapping[str, Any]:
     found: Mapping[str, Any] = region.config.get("auth", {})
     return found
+
+
+def _is_unknown_application(error: refusals.ClientException, region: CloudRegion) -> bool:
+    """Keystone answers 404 to an application credential of which it has never heard."""
+    is_told = isinstance(error, refusals.NotFound) and "credential" in str(error).lower()
+    return is_told and _is_application(_auth(region))
 
 
 def _is_application(auth: Mapping[str, Any]) -> bool:
