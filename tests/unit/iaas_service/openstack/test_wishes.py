@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,3 +91,14 @@ def test_a_person_may_protect_a_whole_preset_by_metadata() -> None:
 def test_every_fault_is_told_at_once() -> None:
     found = refused(image="", user_data="x" * 60_000, metadata={"a/b": "x"})
     assert found == ["spec.image", "spec.user_data", "spec.metadata.a/b"]
+
+
+def test_every_option_of_a_preset_is_told_of() -> None:
+    text = (Path(__file__).parents[4] / "docs/openstack.md").read_text()
+    section = text.partition("Beneath `iaas:`")[2].partition("\n## ")[0]
+    told = {key for row in section.splitlines() if row.startswith("|") for key in _quoted(row)}
+    assert set(wishes.PresetOptions.model_fields) - told == set()
+
+
+def _quoted(row: str) -> list[str]:
+    return re.findall(r"`(\w+)`", row)
