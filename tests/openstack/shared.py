@@ -22,7 +22,7 @@ from tests.openstack.cloud import program
 from tests.openstack.cloud.place import FOLDER_VARIABLE, Place
 
 ROOT: Final = Path(__file__).parents[2]
-_PATIENCE_SECONDS: Final = 540
+_PATIENCE_SECONDS: Final = 900
 
 
 def missing() -> str | None:

@@ -97,7 +97,7 @@ def stands_still(place: Place, name: str) -> bool:
 
 
 def wait(
-    place: Place, name: str, what: str, is_so: Callable[[], bool], *, patience: float = 120.0
+    place: Place, name: str, what: str, is_so: Callable[[], bool], *, patience: float = 300.0
 ) -> None:
     """Until it is so, while that process runs."""
     deadline = time.monotonic() + patience
