@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from bench.openstack_stage import Asked, Stage, cpu_seconds
@@ -39,6 +40,8 @@ class Trial:
     """When it asked for the new one."""
     whole: float
     """When all were ACTIVE again."""
+    calls: tuple[str, ...]
+    """What was asked between the first of both and the second."""
 
 
 def show(
@@ -82,8 +85,13 @@ def _trial(stage: Stage, chance: random.Random, vms: int) -> Trial:
     whole = time.monotonic() - begun
     asked = stage.ledger.since(begun)
     ordered = next(each.at for each in asked if each.is_create)
-    listed = [each.at for each in asked if _is_listing(each) and each.at < ordered]
-    return Trial(noticed=listed[-1] - begun, ordered=ordered - begun, whole=whole)
+    listed = [each.at for each in asked if _is_listing(each) and each.at < ordered][-1]
+    return Trial(
+        noticed=listed - begun,
+        ordered=ordered - begun,
+        whole=whole,
+        calls=tuple(each.kind for each in asked if listed < each.at < ordered),
+    )
 
 
 def _is_listing(asked: Asked) -> bool:
@@ -135,6 +143,7 @@ def _figures(
         "beyond_the_bare_create_seconds": round(whole["median"] - bare["median"], 2),
         "delete_to_listing_seconds": spread(trial.noticed for trial in trials),
         "delete_to_order_seconds": spread(trial.ordered for trial in trials),
+        "calls_from_listing_to_order": dict(Counter(chain(*(trial.calls for trial in trials)))),
         "order_to_active_seconds": spread(trial.whole - trial.ordered for trial in trials),
         "idle": idle,
         "load_of_the_machine": [round(each, 1) for each in os.getloadavg()],

@@ -164,14 +164,14 @@ class Stage:
 
     def empty(self) -> None:
         """Delete all servers of the project, a few at a time, until none is left."""
+        until(self._is_empty, "no server is left", seconds=_EMPTYING, pause=5.0)
+
+    def _is_empty(self) -> bool:
+        """Asked again and again: what the cloud still had to make comes late."""
+        left = self.cloud.servers(self.project)
         with ThreadPoolExecutor(_WORKERS) as pool:
-            list(pool.map(self._delete, self.cloud.servers(self.project)))
-        until(
-            lambda: not self.cloud.servers(self.project),
-            "no server is left",
-            seconds=_EMPTYING,
-            pause=2.0,
-        )
+            list(pool.map(self._delete, left))
+        return not left
 
     def _delete(self, server_id: str) -> None:
         with suppress(*AWAY):
