@@ -7,6 +7,7 @@ here, and no secret is part of any sentence.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +26,8 @@ from vmshepherd_kit.errors import Refused
 
 from .credentials import Credentials
 
-_UNAUTHORIZED: Final = 401
 _LONGEST: Final = 300
+_NEVER_HEARD: Final = re.compile(r"credential|token", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +90,7 @@ def _passport(told: AccessInfo) -> Passport:
 
 def _why(error: refusals.ClientException, region: CloudRegion, asking: session.Session) -> Wrong:
     url = _auth(region).get("auth_url", "")
-    if isinstance(error, refusals.Unauthorized) or _is_unknown_application(error, region):
+    if isinstance(error, refusals.Unauthorized) or _is_unknown(error, region):
         return _unauthorized(error, region, asking)
     if isinstance(error, refusals.SSLError):
         return _untrusted(error, url)
@@ -206,10 +207,10 @@ def _auth(region: CloudRegion) -> Mapping[str, Any]:
     return found
 
 
-def _is_unknown_application(error: refusals.ClientException, region: CloudRegion) -> bool:
-    """Keystone answers 404 to an application credential of which it has never heard."""
-    is_told = isinstance(error, refusals.NotFound) and "credential" in str(error).lower()
-    return is_told and _is_application(_auth(region))
+def _is_unknown(error: refusals.ClientException, region: CloudRegion) -> bool:
+    """Keystone answers 404 to a token or an application credential of which it never heard."""
+    is_told = isinstance(error, refusals.NotFound) and _NEVER_HEARD.search(str(error)) is not None
+    return is_told and "password" not in _auth(region)
 
 
 def _is_application(auth: Mapping[str, Any]) -> bool:
