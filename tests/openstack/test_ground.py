@@ -75,11 +75,12 @@ def test_a_revoked_token_is_refused_and_a_later_one_taken(
     until(lambda: status(url, project.api.log_in().token) == 200, "a new token is good")
 
 
-def status(url: str, token: str) -> int:
-    """What a bare request is answered."""
+def status(url: str, token: str, *, seconds: float = 60) -> int:
+    """What a bare request is answered, or a TimeoutError."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(urllib.request.Request(url, headers={"X-Auth-Token": token})) as answer:
+        request = urllib.request.Request(url, headers={"X-Auth-Token": token})
+        with opener.open(request, timeout=seconds) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as refused:
         with refused:
@@ -134,6 +135,19 @@ def statuses(project: Project) -> dict[str, str]:
 
 
 @pytest.mark.alone
+def test_a_cell_that_is_silent_keeps_who_asks_waiting(
+    openstack: OpenStack, project: Project
+) -> None:
+    url = f"{openstack.place.url('nova')}/v2.1/servers/detail"
+    token = project.api.log_in().token
+    assert status(url, token) == 200
+    with openstack.cell_silent(), pytest.raises(TimeoutError):
+        status(url, token, seconds=10)
+    assert status(url, token) == 200
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(900)
 def test_services_are_stopped_and_come_back(openstack: OpenStack, project: Project) -> None:
     project.api.get("compute", "/servers")
     with openstack.without("nova-api"), pytest.raises(OSError, match="refused"):
