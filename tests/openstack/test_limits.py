@@ -163,15 +163,18 @@ async def test_a_listing_that_is_cut_off_is_none(
 async def test_a_call_whose_caller_went_away_is_cut_off(project: Project, proxy: Proxy) -> None:
     async with driver(project, auth_url=proxy.auth_url, connections=1) as cloud:
         await cloud.catalog()
-        proxy.on("compute", "GET", "/servers/detail", Unanswered(forwarded=False))
+        silent = proxy.on("compute", "GET", "/servers/detail", Unanswered(forwarded=False))
         creates = proxy.on("compute", "POST", "/servers", Refusal(status=503, forwarded=False))
         listing = asyncio.ensure_future(cloud.list())
-        waiting = asyncio.ensure_future(cloud.create(an_order()))
 
         async def is_asked() -> bool:
-            return bool(proxy.calls["compute GET /servers/detail"])
+            return bool(silent.met)
 
         await eventually(is_asked)
+        waiting = asyncio.ensure_future(cloud.create(an_order()))
+        # Its turn does not come as long as the listing has it.
+        await asyncio.wait({waiting}, timeout=1)
+        assert not waiting.done()
         waiting.cancel()
         listing.cancel()
         await asyncio.gather(waiting, listing, return_exceptions=True)

@@ -8,7 +8,9 @@ ago and is not listed is asked for by its id: only Nova's 404 proves that it is 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
@@ -29,6 +31,8 @@ _ATTEMPTS: Final = 4
 # Asked for side by side; one that cannot be shown makes the others needless.
 _AT_ONCE: Final = 8
 _NAMED: Final = 3
+# A fault is written a moment after the state; of what somebody else set to ERROR there is none.
+_OFTEN_ENOUGH: Final = 3
 
 _log = log.get("iaas.openstack")
 
@@ -49,13 +53,16 @@ class Reader:
         self._suite_id = suite_id
         self._params: Mapping[str, int] = {"limit": page_size} if page_size else {}
         self._has_told = False
+        # VMs that Nova gave up without a word, and how often they were asked for it.
+        self._asked: Counter[VmId] = Counter()
 
     async def list(self) -> Listing:
         """All VMs of the suite in this place.  Raises what the cloud's answers mean."""
         before = self._memory.of(self._api)
         reading = await self._whole(await self.version())
-        for vm in reading.ours.values():
-            self._memory.saw(self._api, vm)
+        for vm_id, vm in reading.ours.items():
+            reading.ours[vm_id] = self._memory.saw(self._api, vm)
+        await self._explain(reading)
         if reading.hidden:
             reading.reasons.append(_told(reading.hidden, "in a cell that does not answer"))
         missing = [vm_id for vm_id in before if vm_id not in reading.ours]
@@ -152,6 +159,20 @@ class Reader:
                 vm = servers.vm(server)
                 reading.ours[vm.vm_id] = vm
 
+    async def _explain(self, reading: _Reading) -> None:
+        """Ask for the faults of what Nova gave up: a listing tells those of one cell alone."""
+        dumb = [vm for vm in reading.ours.values() if vm.state is VmState.ERROR and not vm.fault]
+        self._asked = Counter({vm.vm_id: self._asked[vm.vm_id] for vm in dumb})
+        some = [vm.vm_id for vm in dumb if self._asked[vm.vm_id] < _OFTEN_ENOUGH][:_AT_ONCE]
+        self._asked.update(some)
+        await asyncio.gather(*(self._explain_one(vm_id, reading) for vm_id in some))
+
+    async def _explain_one(self, vm_id: VmId, reading: _Reading) -> None:
+        # A fault that cannot be told is no fault of the listing.
+        with suppress(ShepherdError):
+            if (vm := await self.get(vm_id)) is not None:
+                reading.ours[vm_id] = vm
+
     async def _confirm(self, missing: Sequence[VmId], reading: _Reading) -> None:
         """Ask for what was there before by its id, until it is clear that not all can be seen."""
         left = iter([vm_id for vm_id in missing if vm_id not in reading.hidden])
@@ -174,9 +195,8 @@ class Reader:
 
     def _noted(self, vm: Vm) -> Vm:
         if self.is_ours(vm):
-            self._memory.saw(self._api, vm)
-        else:
-            self._memory.forget(vm.vm_id)
+            return self._memory.saw(self._api, vm)
+        self._memory.forget(vm.vm_id)
         return vm
 
     def _unseen(self, vm_id: VmId) -> Vm | None:

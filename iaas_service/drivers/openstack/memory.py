@@ -29,15 +29,17 @@ class Memory:
         self._gone: set[VmId] = set()
         self._gone_in_order: deque[VmId] = deque()
 
-    def saw(self, api: Api, vm: Vm) -> None:
-        """One of our VMs, as it is now."""
-        if vm.vm_id in self._gone:
-            return
-        is_news = self._vms.get(vm.vm_id) != vm
-        self._places[vm.vm_id] = api
-        self._vms[vm.vm_id] = vm
-        if is_news:
-            self.feed.publish(Changed(vm=vm))
+    def saw(self, api: Api, vm: Vm) -> Vm:
+        """One of our VMs, as it is now; with its fault, if that was told before."""
+        last = self._vms.get(vm.vm_id)
+        if last is not None and vm.state is last.state is VmState.ERROR and not vm.fault:
+            vm = replace(vm, fault=last.fault)
+        if vm.vm_id not in self._gone:
+            self._places[vm.vm_id] = api
+            self._vms[vm.vm_id] = vm
+            if vm != last:
+                self.feed.publish(Changed(vm=vm))
+        return vm
 
     def exists(self, api: Api, vm_id: VmId) -> None:
         """A VM that cannot be shown now."""
