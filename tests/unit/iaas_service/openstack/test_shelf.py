@@ -95,6 +95,17 @@ async def test_a_name_that_nobody_has_costs_a_batch_one_reading_more(
     assert source.readings == 2
 
 
+async def test_who_asks_again_at_once_for_what_nobody_has_costs_no_reading(
+    shelf: Shelf[str], source: Source, clock: FakeClock
+) -> None:
+    await shelf.things()
+    await clock.advance(timedelta(seconds=5))
+    for _ in range(10):
+        with pytest.raises(NotFound):
+            await shelf.find(lambda all_: named("x", all_))
+    assert source.readings == 2
+
+
 async def test_a_failed_reading_is_told_to_all_and_tried_again(
     shelf: Shelf[str], source: Source
 ) -> None:
