@@ -7,19 +7,19 @@ have been done.
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
 
 from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import NotFound, Unavailable
 
 from . import failures
+from .asking import Json as Json
+from .asking import Params as Params
+from .asking import Request, following, headers, numbers
 from .circuit import Circuit
 from .credentials import Access
 from .endpoints import TITLES
@@ -28,23 +28,8 @@ from .login import Login
 from .places import Place
 from .wire import NoAnswerError, NotSentError, Wire
 
-_VERSION: Final = re.compile(r"(\d+)\.(\d+)")
 # No collection has so many pages: one that has goes round in a circle.
 _PAGES: Final = 10_000
-
-Json = Any
-Params = Mapping[str, str | int]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Request:
-    method: str
-    service: str
-    path: str
-    params: Params | None
-    body: Json = None
-    microversion: str | None = None
-    changes: bool = False
 
 
 class Api:
@@ -88,7 +73,7 @@ class Api:
     ) -> Json:
         """Read something."""
         return await self._content(
-            _Request(
+            Request(
                 method="GET",
                 service=service,
                 path=path,
@@ -109,7 +94,7 @@ class Api:
     ) -> Json:
         """Make or do something; some of Nova's actions only read (`changes=False`)."""
         return await self._content(
-            _Request(
+            Request(
                 method="POST",
                 service=service,
                 path=path,
@@ -131,7 +116,7 @@ class Api:
     ) -> Json:
         """Change something."""
         return await self._content(
-            _Request(
+            Request(
                 method="PUT",
                 service=service,
                 path=path,
@@ -152,7 +137,7 @@ class Api:
     ) -> Json:
         """Remove something."""
         return await self._content(
-            _Request(
+            Request(
                 method="DELETE",
                 service=service,
                 path=path,
@@ -177,10 +162,10 @@ class Api:
             page = await self.get(service, path, params=asked, microversion=microversion)
             things = self.part(page, key, service)
             yield things
-            following = _following(page, key)
-            if not following or not things:
+            rest = following(page, key)
+            if not rest or not things:
                 return
-            asked |= following
+            asked |= rest
         raise Unavailable(f"{self}: {path} has no last page", reason="CLOUD_FAILING")
 
     async def microversion(self, most: str, *, service: str = "compute") -> str:
@@ -188,8 +173,8 @@ class Api:
         if service not in self._newest:
             root = await self.get(service, "/")
             told = self.part(root, "version", service)
-            self._newest[service] = _pair(told.get("version") or "2.1")
-        newest = min(self._newest[service], _pair(most))
+            self._newest[service] = numbers(told.get("version") or "2.1")
+        newest = min(self._newest[service], numbers(most))
         return f"{newest[0]}.{newest[1]}"
 
     def part(self, told: Json, key: str, service: str) -> Json:
@@ -211,7 +196,7 @@ class Api:
         """Give up a login that is under way."""
         await self._login.close()
 
-    async def _content(self, request: _Request) -> Json:
+    async def _content(self, request: Request) -> Json:
         call = Call(
             whom=f"{TITLES[request.service]} of {self}",
             what=f"{request.method} {request.path}",
@@ -228,7 +213,7 @@ class Api:
             self._login.refuse(access)
         return failures.content(call, answer, self._clock.wall())
 
-    async def _exchange(self, access: Access, request: _Request, call: Call) -> Answer:
+    async def _exchange(self, access: Access, request: Request, call: Call) -> Answer:
         url = access.endpoints.get(request.service)
         if url is None:
             raise self._without(request.service, access)
@@ -238,7 +223,7 @@ class Api:
                 answer = await self._wire.send(
                     request.method,
                     f"{url}/{request.path.lstrip('/')}",
-                    headers=_headers(access, request),
+                    headers=headers(access.token, request),
                     params={key: str(value) for key, value in (request.params or {}).items()},
                     body=request.body,
                 )
@@ -279,29 +264,3 @@ class Api:
             reason="NO_SUCH_SERVICE",
             service=service,
         )
-
-
-def _headers(access: Access, request: _Request) -> dict[str, str]:
-    headers = {"X-Auth-Token": access.token}
-    if request.microversion:
-        headers["OpenStack-API-Version"] = f"{request.service} {request.microversion}"
-        if request.service == "compute":
-            # All that Nova understood before 2.27.
-            headers["X-OpenStack-Nova-API-Version"] = request.microversion
-    return headers
-
-
-def _following(page: Mapping[str, Any], key: str) -> dict[str, str]:
-    """What the link to the next page asks for: Nova's and Neutron's, or Glance's.
-
-    Its host and path are left out: behind a proxy they are often wrong.
-    """
-    links = page.get(f"{key}_links") or []
-    hrefs = [link["href"] for link in links if link.get("rel") == "next"]
-    href = hrefs[0] if hrefs else page.get("next") or ""
-    return dict(parse_qsl(urlsplit(href).query))
-
-
-def _pair(version: str) -> tuple[int, int]:
-    found = _VERSION.fullmatch(version)
-    return (int(found[1]), int(found[2])) if found else (2, 1)
