@@ -8,10 +8,10 @@ ago and is not listed is asked for by its id: only Nova's 404 proves that it is 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ _ATTEMPTS: Final = 4
 _AT_ONCE: Final = 8
 _NAMED: Final = 3
 # A fault is written a moment after the state; of what somebody else set to ERROR there is none.
-_OFTEN_ENOUGH: Final = 3
+_LONG_ENOUGH: Final = timedelta(minutes=1)
 
 _log = log.get("iaas.openstack")
 
@@ -53,8 +53,8 @@ class Reader:
         self._suite_id = suite_id
         self._params: Mapping[str, int] = {"limit": page_size} if page_size else {}
         self._has_told = False
-        # VMs that Nova gave up without a word, and how often they were asked for it.
-        self._asked: Counter[VmId] = Counter()
+        # VMs that Nova gave up without a word, and since when.
+        self._dumb: dict[VmId, datetime] = {}
 
     async def list(self) -> Listing:
         """All VMs of the suite in this place.  Raises what the cloud's answers mean."""
@@ -161,11 +161,12 @@ class Reader:
 
     async def _explain(self, reading: _Reading) -> None:
         """Ask for the faults of what Nova gave up: a listing tells those of one cell alone."""
+        now = self._api.now()
         dumb = [vm for vm in reading.ours.values() if vm.state is VmState.ERROR and not vm.fault]
-        self._asked = Counter({vm.vm_id: self._asked[vm.vm_id] for vm in dumb})
-        some = [vm.vm_id for vm in dumb if self._asked[vm.vm_id] < _OFTEN_ENOUGH][:_AT_ONCE]
-        self._asked.update(some)
-        await asyncio.gather(*(self._explain_one(vm_id, reading) for vm_id in some))
+        self._dumb = {vm.vm_id: self._dumb.get(vm.vm_id, now) for vm in dumb}
+        some = [vm_id for vm_id, since in self._dumb.items() if now - since <= _LONG_ENOUGH]
+        asked = (self._explain_one(vm_id, reading) for vm_id in some[:_AT_ONCE])
+        await asyncio.gather(*asked)
 
     async def _explain_one(self, vm_id: VmId, reading: _Reading) -> None:
         # A fault that cannot be told is no fault of the listing.
