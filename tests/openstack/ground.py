@@ -21,7 +21,7 @@ from tests.openstack.cloud import daemons, database, program, seed
 from tests.openstack.cloud.api import Api, Refused
 from tests.openstack.cloud.place import HOST, PASSWORD, Place
 
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class OpenStack:
         about to be built.
         """
         project = self.project()
-        until(lambda: self._builds(project), "servers are built", seconds=5 * PATIENCE_SECONDS)
+        until(lambda: self._builds(project), "servers are built", seconds=3 * PATIENCE_SECONDS)
 
     def _builds(self, project: Project) -> bool:
         server_id = project.order("probe")
