@@ -4,7 +4,7 @@ Presets grow and shrink; the answers of the cloud are lost, late, cut off or err
 as it was told, and its lists omit the newest servers. No intent may ever have two live servers,
 none is lost, none stays behind, and foreign ones are not touched. The horizon after which a create
 that is nowhere to be seen counts as not done is shortened, so that the run does not wait for it all
-the time: lists are never wrong for that long here.
+the time: neither are lists wrong for so long here, nor does nova need so long for a create.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.openstack.proxy import Rule
 
 _WAVE: Final = 900.0
 _PORTS_SECONDS: Final = 120.0
-_OPTIONS: Final = {"horizon": "20s", "http_timeout": "10s"}
+_OPTIONS: Final = {"horizon": "40s", "http_timeout": "10s"}
 _FOREIGN: Final = 6
 
 _BUSY: Final = Refusal(status=429, headers={"Retry-After": "1"}, forwarded=False)

@@ -53,14 +53,15 @@ class Watch:
         """Compare with what may be."""
         self.looks += 1
         several = repeated(servers)
-        most = max((len(ids) for ids in several.values()), default=1 if servers else 0)
-        self.most_of_an_intent = max(self.most_of_an_intent, most)
+        live = max((len(ids) for ids in several.values()), default=1 if servers else 0)
+        self.most_of_an_intent = max(self.most_of_an_intent, live)
         self.wrong += [f"intent {request} has {ids}" for request, ids in several.items()]
         counted = Counter(s.preset for s in servers if s.status in _COUNTED and not s.is_going)
-        for preset, number in counted.items():
-            above = number - self._most.get(preset, 0)
+        for preset, most in self._most.items():
+            number = counted[preset]
+            above = number - most
             self.most_above = max(self.most_above, above)
-            if preset in self._most and above > SURGE:
+            if above > SURGE:
                 self.wrong.append(f"{preset}: {number} servers, {above} more than declared")
 
     def _watch(self) -> None:
