@@ -35,6 +35,13 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip,target=/etc/pip.conf --
     if [ -f /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
     python -m pip --python /opt/vmshepherd install --only-binary :all: --root /added --require-hashes -r requirements-runtime.lock
 
+# What the clouds need beyond that: the iaas service alone speaks to them.
+FROM dependencies AS clouds
+COPY requirements-iaas.lock ./
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
+    if [ -f /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
+    python -m pip --python /opt/vmshepherd install --only-binary :all: --root /added --require-hashes -r requirements-iaas.lock
+
 # The wheel, with the stubs that its build generates from the contracts, by the generators that the lock names.
 FROM builder AS wheel
 COPY requirements-dev.lock ./
@@ -82,6 +89,7 @@ HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["pyth
 CMD ["serve", "runtime", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
 
 FROM suite AS iaas_service
+COPY --from=clouds /added/opt/vmshepherd /opt/vmshepherd
 EXPOSE 50053
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50053"]
 CMD ["serve", "iaas", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
@@ -99,6 +107,7 @@ CMD ["serve", "orchestrator", "-c", "/etc/vmshepherd/vmshepherd.yaml"]
 # The suite in one process, its presets in /etc/vmshepherd/presets.d; with other arguments, the command.
 FROM suite AS vmshepherd
 COPY --from=stores /added/opt/vmshepherd /opt/vmshepherd
+COPY --from=clouds /added/opt/vmshepherd /opt/vmshepherd
 EXPOSE 50055
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-m", "vmshepherd_kit.probe", "127.0.0.1:50055"]
 CMD ["up"]

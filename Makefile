@@ -1,6 +1,6 @@
 # The daily verbs. `make run` and `make test` need nothing but Debian or Ubuntu with Python 3.11 or newer: they make a
 # virtual environment in .venv from the lock, once, and again when the lock, pyproject.toml or the contracts change.
-# Tests that need more (Go, PostgreSQL, ZooKeeper) are skipped where it is missing, and say how to get it.
+# Tests that need more (Go, PostgreSQL, ZooKeeper, OpenStack) are skipped where it is missing, and say how to get it.
 
 PYTHON ?= python3
 VENV := .venv
@@ -51,6 +51,7 @@ lock: $(MADE)/venv ## Pin the newest versions that pyproject.toml allows.
 	$(BIN)/uv pip compile --upgrade $(LOCKING) --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --upgrade $(LOCKING) --constraints requirements.lock --all-extras --group dev --output-file requirements-dev.lock pyproject.toml
 	$(BIN)/uv pip compile --upgrade $(LOCKING) --constraints requirements-dev.lock --extra postgres --extra zookeeper --output-file requirements-runtime.lock pyproject.toml
+	$(BIN)/uv pip compile --upgrade $(LOCKING) --constraints requirements-dev.lock --extra openstack --output-file requirements-iaas.lock pyproject.toml
 
 clean: ## Remove all that was made here: environment, stubs, caches.
 	rm -rf $(VENV) $(MADE) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

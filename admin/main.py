@@ -142,6 +142,23 @@ def info(
 
 
 @app.command()
+def doctor(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    preset: Annotated[str, typer.Option(help="Try the spec of this preset alone.")] = "",
+    address: AddressOption = None,
+    output: OutputOption = None,
+) -> None:
+    """What is wrong with services, credentials, quotas and presets, before a VM is made."""
+    from admin import doctor as examination
+
+    chosen = asking(context, address, output)
+    named = address or os.environ.get(ENVIRONMENT)
+    examination.examine(chosen, config, preset=preset, orchestrator=named)
+
+
+@app.command()
 def version(context: typer.Context, output: OutputOption = None) -> None:
     """The version of this command."""
     from importlib.metadata import version as version_of

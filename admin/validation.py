@@ -114,7 +114,7 @@ def check_configuration(asking: Asking, path: Path) -> None:
     """What is wrong with a configuration file; exits with 1 when something is."""
     try:
         configuration = config_file.read(path)
-        found = list(_faults(configuration))
+        found = list(faults(configuration))
         notes = list(configuration.notes)
     except Unreadable as e:
         found, notes = list(e.lines), []
@@ -127,7 +127,8 @@ def check_configuration(asking: Asking, path: Path) -> None:
         raise typer.Exit(Exit.FAILURE)
 
 
-def _faults(configuration: Configuration) -> Iterator[str]:
+def faults(configuration: Configuration) -> Iterator[str]:
+    """What is wrong with each section and its drivers, a line each."""
     for name in services.PACKAGES:
         try:
             parsed = configuration.parse(name, services.settings_of(name))

@@ -18,6 +18,7 @@ from .domain import (
     Attachment,
     CatalogEntry,
     Change,
+    Check,
     Gone,
     Marker,
     Mutation,
@@ -139,6 +140,13 @@ def spec_of(message: vm_pb2.VmSpec) -> Spec:
     )
 
 
+def checked_spec(message: vm_pb2.VmSpec) -> Spec | BadRequest:
+    """How VMs would be made, or what is wrong with that whatever the cloud."""
+    spec = spec_of(message)
+    violations = list(_spec_violations(spec))
+    return _refusal(violations) if violations else spec
+
+
 def rebuild_spec(message: iaas_service_pb2.RebuildVmsRequest) -> Spec:
     """What VMs shall be made anew from.  BadRequest."""
     spec = spec_of(message.spec)
@@ -173,6 +181,23 @@ def catalog_entry(entry: CatalogEntry) -> iaas_service_pb2.CatalogEntry:
 def quota(limit: Quota) -> iaas_service_pb2.Quota:
     """One limit of a provider."""
     return iaas_service_pb2.Quota(resource=limit.resource, limit=limit.limit, used=limit.used)
+
+
+def check_message(check: Check) -> iaas_service_pb2.Check:
+    """One thing that was checked."""
+    return iaas_service_pb2.Check(
+        name=check.name,
+        status=iaas_service_pb2.CheckStatus.Value(f"CHECK_STATUS_{check.status.name}"),
+        message=check.message,
+        way_out=check.way_out,
+    )
+
+
+def spec_result(outcome: str | ShepherdError) -> iaas_service_pb2.SpecResult:
+    """What is to be said of one spec."""
+    if isinstance(outcome, ShepherdError):
+        return iaas_service_pb2.SpecResult(status=status.to_proto(outcome))
+    return iaas_service_pb2.SpecResult(status=status.to_proto(None), message=outcome)
 
 
 def change_messages(

@@ -192,6 +192,26 @@ class Catalog:
     quotas: Sequence[Quota] = ()
 
 
+class CheckStatus(Enum):
+    """What came of a check; the contract explains each."""
+
+    OK = auto()
+    WRONG = auto()
+    UNCHECKED = auto()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One thing that was checked of a provider; `way_out` says what a person can do."""
+
+    name: str
+    status: CheckStatus
+    message: str
+    way_out: str = ""
+    # Nothing else can be checked while it is wrong.
+    bars: bool = False
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Changed:
     """A VM that changed, as it is now."""

@@ -18,7 +18,7 @@ from vmshepherd_kit.config_file import Suite
 from vmshepherd_kit.errors import ShepherdError
 from vmshepherd_kit.settings import Settings
 
-from .domain import Catalog, Change, Listing, Order, Spec, Vm, VmId
+from .domain import Catalog, Change, Check, Listing, Order, Spec, Vm, VmId
 
 GROUP: Final = "iaas"
 """Short for the entry-point group `vmshepherd.drivers.iaas`."""
@@ -113,6 +113,21 @@ class Consoles(Protocol):
 
         Raises NotFound, Unavailable, or Unsupported where the trait is taken away.
         """
+        ...
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """What a cloud may offer besides: to say what is wrong before the first create."""
+
+    async def check(self) -> Sequence[Check]:
+        """Credentials, endpoints, quotas …: what is wrong with the cloud is a finding, and raises
+        nothing.
+        """
+        ...
+
+    async def check_spec(self, preset: str, spec: Spec) -> str:
+        """What the names of a spec stand for.  Raises what `create` would; makes nothing."""
         ...
 
 

@@ -17,7 +17,7 @@ from vmshepherd_kit.clock import Chance, Clock
 from vmshepherd_kit.errors import BadRequest, NotFound, Unsupported, Violation
 from vmshepherd_kit.stamps import to_timestamp
 
-from . import consoles, convert
+from . import checks, consoles, convert
 from .domain import VmId
 from .gates import Gates, Limits
 from .mutations import Deadline, Mutations
@@ -193,6 +193,26 @@ class IaasServicer(iaas_service_pb2_grpc.IaasServiceServicer):
             quotas=[] if start else [convert.quota(quota) for quota in catalog.quotas],
             next_page_token=_next(entries, start + size),
         )
+
+    async def CheckProvider(
+        self, request: iaas_service_pb2.CheckProviderRequest, context: Context
+    ) -> iaas_service_pb2.CheckProviderResponse:
+        """What is wrong with it."""
+        found = await checks.of_provider(self._provider(request.provider))
+        return iaas_service_pb2.CheckProviderResponse(
+            checks=[convert.check_message(check) for check in found]
+        )
+
+    async def CheckSpecs(
+        self, request: iaas_service_pb2.CheckSpecsRequest, context: Context
+    ) -> iaas_service_pb2.CheckSpecsResponse:
+        """Each on its own."""
+        provider = self._provider(request.provider)
+        _refuse_size("specs", request.specs)
+        specs = [(each.preset, convert.checked_spec(each.spec)) for each in request.specs]
+        told = await checks.of_specs(provider, specs)
+        results = [convert.spec_result(each) for each in told]
+        return iaas_service_pb2.CheckSpecsResponse(results=results)
 
     async def WatchVms(
         self, request: iaas_service_pb2.WatchVmsRequest, context: Context

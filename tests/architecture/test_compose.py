@@ -96,18 +96,24 @@ def test_every_image_runs_as_a_user_without_rights_and_ends_politely(image: str)
 
 def test_all_that_is_fetched_is_checked_against_a_lock() -> None:
     installs = re.findall(r"pip --python \S+ install (.*)$", DOCKERFILE, re.MULTILINE)
-    assert len(installs) == 4
+    assert len(installs) == 5
     for install in installs:
         assert "--no-index" in install or re.search(
-            r"--require-hashes -r requirements(-dev|-runtime)?\.lock$", install
+            r"--require-hashes -r requirements(-dev|-iaas|-runtime)?\.lock$", install
         )
 
 
 @pytest.mark.parametrize("image", [*PACKAGES.values(), "vmshepherd"])
-def test_only_what_keeps_the_store_carries_what_databases_need(image: str) -> None:
+def test_only_what_speaks_to_databases_or_clouds_carries_what_they_need(image: str) -> None:
     added = re.findall(r"^COPY --from=(\S+)", stages()[image], re.MULTILINE)
-    assert added == (["stores"] if image in {"runtime_service", "vmshepherd"} else [])
+    needed = {
+        "runtime_service": ["stores"],
+        "iaas_service": ["clouds"],
+        "vmshepherd": ["stores", "clouds"],
+    }
+    assert added == needed.get(image, [])
     assert "-r requirements-runtime.lock" in stages()["stores"]
+    assert "-r requirements-iaas.lock" in stages()["clouds"]
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "docker-compose.yml", ".dockerignore"])

@@ -10,8 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = "requirements-runtime.lock"
-LOCKS = ["requirements.lock", "requirements-dev.lock", RUNTIME]
-STORES = ["postgres", "zookeeper"]
+IAAS = "requirements-iaas.lock"
+LOCKS = ["requirements.lock", "requirements-dev.lock", RUNTIME, IAAS]
+# The extras that the image of one service alone carries.
+EXTRAS = {RUNTIME: ["postgres", "zookeeper"], IAAS: ["openstack"]}
 ENTRY = re.compile(r"^(?P<name>[a-z0-9.-]+)==(?P<version>[^\s;]+)", re.MULTILINE)
 
 
@@ -44,20 +46,23 @@ def test_the_locks_hold_what_the_project_declares() -> None:
     assert names(project["dependency-groups"]["dev"]) <= pins("requirements-dev.lock").keys()
 
 
-def test_the_stores_of_the_runtime_service_are_locked_for_it_alone() -> None:
+@pytest.mark.parametrize("lock", EXTRAS)
+def test_what_drivers_of_one_service_need_is_locked_for_it_alone(lock: str) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
-    needed = set[str]().union(*(names(extras[store]) for store in STORES))
-    assert needed <= pins(RUNTIME).keys()
-    assert needed & pins("requirements.lock").keys() == set()
+    needed = set[str]().union(*(names(extras[extra]) for extra in EXTRAS[lock]))
+    assert needed <= pins(lock).keys()
+    for other in {*LOCKS} - {lock, "requirements-dev.lock"}:
+        assert needed & pins(other).keys() == set(), other
 
 
-def test_the_runtime_service_speaks_to_the_others_by_the_versions_that_they_have() -> None:
-    assert pins("requirements.lock").items() <= pins(RUNTIME).items()
+@pytest.mark.parametrize("lock", EXTRAS)
+def test_services_speak_to_one_another_by_the_same_versions(lock: str) -> None:
+    assert pins("requirements.lock").items() <= pins(lock).items()
 
 
-@pytest.mark.parametrize("shipped", ["requirements.lock", RUNTIME])
+@pytest.mark.parametrize("shipped", ["requirements.lock", *EXTRAS])
 def test_tests_run_on_the_very_versions_that_are_shipped(shipped: str) -> None:
     assert pins(shipped).items() <= pins("requirements-dev.lock").items()
 

@@ -1,0 +1,129 @@
+"""What VMs left behind: ports of VMs that are gone, volumes that bear our marker and serve nobody.
+
+The checks ask; nothing is ever removed.  A port tells no more than the id of its VM, and Nova soon
+forgets whose that was: only of VMs that this process made is it known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vmshepherd_kit.errors import NotFound
+
+from ... import marker
+from .api import Api
+
+Json = Mapping[str, Any]
+
+_OWNER: Final = "compute:"
+# So many are looked at closely at a time; the next look shows the rest.
+_MOST: Final = 50
+_AT_ONCE: Final = 8
+_UNUSED: Final = frozenset({"available", "error"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leak:
+    """A thing that is left over."""
+
+    kind: str
+    id: str
+    about: str
+    is_ours: bool
+    """Whether it is known to be; of a port that is not, somebody else may know."""
+
+
+async def find(api: Api, *, suite_id: str, made: Container[str]) -> Sequence[Leak]:
+    """All that is found; `made` are the ids of VMs that are known to have been ours."""
+    endpoints = (await api.access()).endpoints
+    ports = await _ports(api, made) if "network" in endpoints else []
+    volumes = await _volumes(api, suite_id) if "volume" in endpoints else []
+    return [*ports, *volumes]
+
+
+async def _ports(api: Api, made: Container[str]) -> list[Leak]:
+    own = (await api.access()).project_id
+    # The ports first: one that is made meanwhile is not among them.
+    ports = [
+        port
+        async for page in api.pages("network", "/ports", "ports", params={"project_id": own})
+        for port in page
+        if is_of_a_vm(port)
+    ]
+    listed = {
+        server["id"]
+        async for page in api.pages("compute", "/servers", "servers")
+        for server in page
+    }
+    # A list may be short of servers: each is asked for by its id.
+    suspects = [port for port in ports if port["device_id"] not in listed][:_MOST]
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def judged(port: Json) -> bool:
+        async with turns:
+            return await _is_left_over(api, port)
+
+    verdicts = await asyncio.gather(*map(judged, suspects))
+    return [
+        port_leak(port, made) for port, is_left in zip(suspects, verdicts, strict=True) if is_left
+    ]
+
+
+async def _is_left_over(api: Api, port: Json) -> bool:
+    """Nova takes a server's ports away before it forgets the server: what is there after that was
+    left behind.
+    """
+    try:
+        await api.get("compute", f"/servers/{port['device_id']}")
+    except NotFound:
+        pass
+    else:
+        return False
+    try:
+        now = (await api.get("network", f"/ports/{port['id']}"))["port"]
+    except NotFound:
+        return False
+    return bool(now.get("device_id") == port["device_id"])
+
+
+async def _volumes(api: Api, suite_id: str) -> list[Leak]:
+    pages = api.pages("volume", "/volumes/detail", "volumes")
+    return [
+        volume_leak(volume)
+        async for page in pages
+        for volume in page
+        if is_left_volume(volume, suite_id)
+    ]
+
+
+def is_of_a_vm(port: Json) -> bool:
+    """Whether Nova attached the port to a server."""
+    return str(port.get("device_owner") or "").startswith(_OWNER) and bool(port.get("device_id"))
+
+
+def is_left_volume(volume: Json, suite_id: str) -> bool:
+    """Whether it bears this suite's marker, and nothing uses it."""
+    metadata = volume.get("metadata") or {}
+    is_unused = volume.get("status") in _UNUSED and not volume.get("attachments")
+    return metadata.get(marker.SUITE) == suite_id and is_unused
+
+
+def port_leak(port: Json, made: Container[str]) -> Leak:
+    """A port that was left behind."""
+    addresses = ", ".join(each["ip_address"] for each in port.get("fixed_ips") or ())
+    return Leak(
+        kind="port",
+        id=str(port["id"]),
+        about=f"{addresses or 'no address'}, of the VM {port['device_id']} that is gone",
+        is_ours=port["device_id"] in made,
+    )
+
+
+def volume_leak(volume: Json) -> Leak:
+    """A volume that was left behind."""
+    preset = (volume.get("metadata") or {}).get(marker.PRESET, "")
+    about = f"{volume.get('size')} GiB, {volume.get('status')}, of preset {preset!r}"
+    return Leak(kind="volume", id=str(volume["id"]), about=about, is_ours=True)

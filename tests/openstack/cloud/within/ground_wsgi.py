@@ -1,0 +1,14 @@
+"""Runs within uwsgi: the API of the service that GROUND_SERVICE names."""
+
+import importlib
+import os
+
+_APPLICATIONS = {
+    "keystone": "keystone.server.wsgi:initialize_public_application",
+    "glance": "glance.common.wsgi_app:init_app",
+    "placement": "placement.wsgi:init_application",
+    "nova": "nova.api.openstack.compute.wsgi:init_application",
+}
+
+_module, _, _function = _APPLICATIONS[os.environ["GROUND_SERVICE"]].partition(":")
+application = getattr(importlib.import_module(_module), _function)()
