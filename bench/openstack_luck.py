@@ -11,12 +11,14 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from bench.openstack_stage import AWAY, Seen, Stage
 from bench.openstack_suite import Shepherd
 from bench.openstack_watch import Foreign
 from tests.e2e.several import REPLICAS
+from tests.openstack.cloud.daemons import NotReady
 
 # How often each blow falls, against the others.
 _ODDS: Final = {
@@ -34,6 +36,7 @@ _PARKED_SECONDS: Final = (20.0, 60.0)
 # Until a supervisor has noticed.
 _RESTART_SECONDS: Final = 3.0
 _FOREIGN: Final = 12
+_PATIENCES: Final = 4
 
 
 class Luck:
@@ -78,13 +81,24 @@ class Luck:
     def without_rabbit(self, seconds: float) -> None:
         """The message bus is away; meanwhile only processes of the suite are hurt."""
         self.done["RabbitMQ away"] += 1
-        with self._stage.cloud.without("rabbit"):
+        self._stage.cloud.stop("rabbit")
+        try:
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 time.sleep(min(10.0, max(0.0, end - time.monotonic())))
                 self._notice_ends()
                 self._kill(self._chance.choice((*REPLICAS, *_SERVICES)))
                 self.done["kill without RabbitMQ"] += 1
+        finally:
+            self._start_rabbit()
+
+    def _start_rabbit(self) -> None:
+        """A busy machine may need more than one patience of it."""
+        for _ in range(_PATIENCES):
+            with suppress(NotReady):
+                self._stage.cloud.start("rabbit")
+                return
+        raise NotReady("RabbitMQ does not start")
 
     def unpark(self, *, only_due: bool = False) -> None:
         """People start again what they stopped; a server that was touched meanwhile is missed."""

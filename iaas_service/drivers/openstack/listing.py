@@ -93,7 +93,7 @@ class Reader:
         version = await self.version()
         told = await self._api.get("compute", f"/servers/{vm_id}", microversion=version)
         server: Mapping[str, Any] = self._api.part(told, "server", "compute")
-        if states.is_deleted(server):
+        if states.is_reclaimed(server):
             raise _gone(self._api, vm_id)
         return server
 
@@ -151,7 +151,7 @@ class Reader:
 
     def _sort(self, page: Iterable[Mapping[str, Any]], reading: _Reading) -> None:
         for server in page:
-            if states.is_deleted(server):
+            if states.is_reclaimed(server):
                 continue
             if states.is_partial(server):
                 reading.hidden.add(VmId(server["id"]))

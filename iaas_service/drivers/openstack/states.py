@@ -76,6 +76,11 @@ def is_deleted(server: Mapping[str, Any]) -> bool:
     return server.get("status") in {"DELETED", "SOFT_DELETED"}
 
 
+def is_reclaimed(server: Mapping[str, Any]) -> bool:
+    """Whether somebody deleted it, and the cloud keeps its disk for a while."""
+    return server.get("status") == "SOFT_DELETED"
+
+
 def is_partial(server: Mapping[str, Any]) -> bool:
     """Whether its cell did not answer, so that neither name nor metadata are known."""
     return "metadata" not in server

@@ -56,6 +56,12 @@ def test_what_is_deleted_is_only_a_record(status: str) -> None:
     assert state(status) is VmState.TERMINATED
 
 
+def test_what_the_cloud_keeps_for_a_while_is_gone_for_us() -> None:
+    assert states.is_reclaimed({**ACTIVE, "status": "SOFT_DELETED"})
+    # Of this one the cloud's own 404 follows within a moment, and that alone is proof.
+    assert not states.is_reclaimed({**ACTIVE, "status": "DELETED"})
+
+
 @pytest.mark.parametrize("status", ["ACTIVE", "SHUTOFF", "ERROR", "BUILD"])
 @pytest.mark.parametrize("task", ["deleting", "soft-deleting"])
 def test_what_is_being_deleted_is_on_its_way_out_whatever_it_was(status: str, task: str) -> None:
