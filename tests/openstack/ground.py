@@ -234,7 +234,7 @@ class OpenStack:
         server_id = project.order("probe")
         with suppress(AssertionError):
             until(lambda: project.server(server_id)["status"] != "BUILD", "built", seconds=15)
-        return project.server(server_id)["status"] == "ACTIVE"
+        return bool(project.server(server_id)["status"] == "ACTIVE")
 
     # Faults, of which others would suffer
 

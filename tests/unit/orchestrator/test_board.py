@@ -51,11 +51,19 @@ def test_a_status_keeps_the_time_since_which_a_vm_has_it_and_those_that_went_are
 
 def test_a_cycle_that_failed_hides_nothing_that_was_known() -> None:
     shown = Shown(phase=Phase.STEADY, judged=(judged("a"),), provider="sim")
-    after = failed(shown, "UNAVAILABLE", "the cloud is away", now=NOW)
+    after = failed(shown, "UNAVAILABLE", "the cloud is away", is_held=True, now=NOW)
     assert after.phase is Phase.BLOCKED
     assert after.judged == shown.judged
     assert [each.code for each in after.conditions] == ["UNAVAILABLE"]
-    assert failed(None, "UNAVAILABLE", "away", now=NOW).phase is Phase.BLOCKED
+    assert failed(None, "UNAVAILABLE", "away", is_held=False, now=NOW).phase is Phase.BLOCKED
+
+
+def test_a_preset_of_another_replica_is_that_ones_until_its_lock_is_held_here() -> None:
+    shown = Shown(phase=Phase.ELSEWHERE, holder="b")
+    away = failed(shown, "UNAVAILABLE", "the store is away", is_held=False, now=NOW)
+    assert (away.phase, away.holder) == (Phase.ELSEWHERE, "b")
+    held = failed(shown, "RECORD_UNREADABLE", "garbage", is_held=True, now=NOW)
+    assert (held.phase, held.holder) == (Phase.BLOCKED, "")
 
 
 def test_only_what_is_worth_storing_makes_a_difference() -> None:
