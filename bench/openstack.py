@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     recovery.add_argument("--vms", type=int, default=5)
     recovery.add_argument("--idle-seconds", type=float, default=60)
     recovery.add_argument("--aim", type=float, default=3.5, help="seconds, of the median")
+    recovery.add_argument("--watch-interval", default="", help="of the driver, as 500ms")
     recovery.add_argument("--seed", default="1")
     endure = shows.add_parser("endure", help="bad luck on both sides, and what is left of it")
     endure.add_argument("--minutes", type=float, default=30)

@@ -45,11 +45,19 @@ class Trial:
 
 
 def show(
-    stage: Stage, *, trials: int, vms: int, aim: float, idle_seconds: float, seed: str = "1"
+    stage: Stage,
+    *,
+    trials: int,
+    vms: int,
+    aim: float,
+    idle_seconds: float,
+    watch_interval: str = "",
+    seed: str = "1",
 ) -> tuple[dict[str, Any], list[str]]:
     """The figures, and what was wrong: a median above the aim, or servers that are not back."""
     chance = random.Random(seed)  # noqa: S311  to be repeated, not secret
-    suite = Shepherd(stage)
+    options = {"watch_interval": watch_interval} if watch_interval else {}
+    suite = Shepherd(stage, options=options)
     try:
         suite.want(PRESET, vms)
         suite.up()

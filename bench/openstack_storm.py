@@ -75,6 +75,8 @@ class Asked:
     creates: int
     presets: int
     vms: int
+    lost: bool = True
+    """Whether creates may also be lost before they are done: each waits for the horizon then."""
 
     @property
     def waves(self) -> int:
@@ -111,7 +113,8 @@ class Storm:
             self._declare(0)
             self._suite.up()
             for service, method, path, fault, probability in HARM:
-                self._stage.ledger.on(service, method, path, fault, probability=probability)
+                if self._asked.lost or fault.forwarded or method != "POST":
+                    self._stage.ledger.on(service, method, path, fault, probability=probability)
             with self._watch:
                 for _ in range(self._asked.waves):
                     self._waves.up.append(self._wave(self._asked.vms))

@@ -21,6 +21,8 @@ from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
 from vmshepherd.orchestrator.v1.view_pb2 import PresetPhase
 
 PROVIDER: Final = "openstack"
+# The cloud has three processes for its API, on the machine of everybody else.
+_PARALLEL_CALLS: Final = 6
 _STEADY: Final = PresetPhase.PRESET_PHASE_STEADY
 # What every preset of a show is made of.
 MADE_OF: Final = {
@@ -45,7 +47,11 @@ class Shepherd(Several):
         super().__init__(stage.folder / "suite", [free_port() for _ in range(PORTS)])
         self.stage = stage
         self.counts: dict[str, int] = {}
-        driver = {"driver": PROVIDER, "options": stage.options(**(options or {}))}
+        driver = {
+            "driver": PROVIDER,
+            "options": stage.options(**(options or {})),
+            "parallel_calls": _PARALLEL_CALLS,
+        }
         # Nobody shall wait for the budget of an hour: what is destroyed here is asked for.
         self.configure("iaas", providers={PROVIDER: driver}, limits={"terminations": 10_000})
         self.configure("preset", defaults={"policy": dict(policy or {})})

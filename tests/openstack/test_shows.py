@@ -37,23 +37,23 @@ def test_every_server_is_listed_page_by_page(stage: Stage) -> None:
 
 
 def test_no_intent_ever_has_two_servers_however_the_cloud_answers(stage: Stage) -> None:
-    found, wrong = openstack_storm.show(stage, creates=8, presets=2, vms=2)
+    found, wrong = openstack_storm.show(stage, creates=4, presets=2, vms=2, lost=False)
     assert wrong == []
     assert found["intents_with_several_servers_ever"] == 0
-    assert found["servers_ever"] >= 8
+    assert found["servers_ever"] == found["intents"] >= 4
     assert sum(found["harm_done"].values()) > 0
 
 
 @pytest.mark.alone
 def test_nothing_is_made_or_destroyed_while_a_cell_is_down(stage: Stage) -> None:
-    found, wrong = openstack_cells.show(stage, times=2, seconds=12, vms=2)
+    found, wrong = openstack_cells.show(stage, times=1, seconds=12, vms=2)
     assert wrong == []
     assert "LISTING_INCOMPLETE" in found["conditions_meanwhile"]
 
 
 @pytest.mark.alone
 def test_exactly_the_declared_servers_are_left_after_bad_luck(stage: Stage) -> None:
-    asked = {"presets": 3, "vms": 2, "minutes": 0.5, "every": 2, "rabbit_seconds": 8}
+    asked = {"presets": 3, "vms": 2, "minutes": 0.4, "every": 2, "rabbit_seconds": 0}
     found, wrong = openstack_endure.show(stage, **asked, seed="1")
     assert wrong == []
     assert found["blows"]
