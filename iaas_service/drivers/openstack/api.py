@@ -26,7 +26,7 @@ from .endpoints import TITLES
 from .failures import GATEWAY, Answer, Call
 from .login import Login
 from .places import Place
-from .wire import NoAnswerError, NotSentError, Wire
+from .wire import NoAnswerError, NotSentError, NoTurnError, Wire
 
 # No collection has so many pages: one that has goes round in a circle.
 _PAGES: Final = 10_000
@@ -227,6 +227,8 @@ class Api:
                     params={key: str(value) for key, value in (request.params or {}).items()},
                     body=request.body,
                 )
+            except NoTurnError as e:
+                raise failures.crowded(call, str(e)) from e
             except NotSentError as e:
                 circuit.failed(str(e))
                 raise failures.unsent(call, str(e)) from e

@@ -76,6 +76,15 @@ def unproven(call: Call, how: str, *, retry_after: timedelta | None = None) -> S
     )
 
 
+def crowded(call: Call, how: str) -> Throttled:
+    """Of a call for which there was no connection: the cloud was not asked."""
+    return Throttled(
+        f"{call.whom} was not asked, since {how} ({call.what}); nothing was done. The provider's "
+        "options `connections` and `parallel_calls` say how many there may be",
+        retry_after=REST,
+    )
+
+
 def unsent(call: Call, how: str) -> Unavailable:
     """Of a call that never left."""
     return Unavailable(

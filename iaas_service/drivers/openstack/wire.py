@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, Self
 
@@ -19,7 +20,13 @@ from .failures import Answer
 # Servers drop silent connections after five seconds at the earliest; a create that meets such an
 # end would have an unknown outcome.
 _KEPT_SECONDS: Final = 3.0
+# Whoever waits longer learns that nothing was sent. Cut off by its own deadline, it could not know.
+_PATIENCE: Final = timedelta(seconds=5)
 _AGENT: Final = "vmshepherd"
+
+
+class NoTurnError(Exception):
+    """Others keep all connections busy: nothing was sent."""
 
 
 class NotSentError(Exception):
@@ -33,9 +40,18 @@ class NoAnswerError(Exception):
 class Wire:
     """The client of one provider; open within its block."""
 
-    def __init__(self, *, connections: int, timeout: timedelta, context: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        *,
+        connections: int,
+        timeout: timedelta,
+        context: ssl.SSLContext,
+        patience: timedelta = _PATIENCE,
+    ) -> None:
+        """`patience` is how long a call waits for its turn."""
         self._connections = connections
         self._seconds = timeout.total_seconds()
+        self._patience = patience.total_seconds()
         self._context = context
         self._turns = asyncio.Semaphore(connections)
         self._client: aiohttp.ClientSession | None = None
@@ -67,9 +83,9 @@ class Wire:
         params: Mapping[str, str],
         body: Any = None,
     ) -> Answer:
-        """Ask, and read the whole answer.  NotSentError, NoAnswerError."""
+        """Ask, and read the whole answer.  NoTurnError, NotSentError, NoAnswerError."""
         assert self._client is not None, "used within its block"  # noqa: S101
-        async with self._turns:
+        async with self._turn():
             try:
                 async with self._client.request(
                     method, url, headers=headers, params=params, json=body, allow_redirects=False
@@ -84,6 +100,18 @@ class Wire:
             except (aiohttp.ClientError, OSError) as e:
                 raise NoAnswerError(f"broke the connection off ({type(e).__name__})") from e
         return Answer(status=answer.status, headers=answer.headers, body=told)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._turns.acquire()
+        except TimeoutError as e:
+            raise NoTurnError(f"{self._connections} calls were under way all the time") from e
+        try:
+            yield
+        finally:
+            self._turns.release()
 
 
 def _why(error: Exception) -> str:

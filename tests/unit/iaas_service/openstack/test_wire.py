@@ -1,0 +1,80 @@
+"""How many calls go out at a time, and what those learn that had no turn."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from iaas_service.drivers.openstack import failures
+from iaas_service.drivers.openstack.failures import Call
+from iaas_service.drivers.openstack.wire import NoTurnError, Wire
+from vmshepherd_kit.errors import Throttled
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Cloud:
+    """Answers when it is told to, and counts what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.is_asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                self.asked += 1
+                self.is_asked.set()
+                await self.may_answer.wait()
+                writer.write(ANSWER)
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def cloud() -> AsyncIterator[Cloud]:
+    cloud = Cloud()
+    tasks = set[asyncio.Task[None]]()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.create_task(cloud.serve(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    cloud.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/servers"
+    yield cloud
+    server.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_call_that_gets_no_turn_is_surely_not_sent(cloud: Cloud) -> None:
+    wire = Wire(
+        connections=1,
+        timeout=timedelta(seconds=60),
+        context=ssl.create_default_context(),
+        patience=timedelta(milliseconds=50),
+    )
+    async with wire:
+        first = asyncio.create_task(wire.send("POST", cloud.url, headers={}, params={}))
+        await cloud.is_asked.wait()
+        with pytest.raises(NoTurnError, match="1 calls were under way"):
+            await wire.send("POST", cloud.url, headers={}, params={})
+        cloud.may_answer.set()
+        assert (await first).status == 200
+        assert (await wire.send("GET", cloud.url, headers={}, params={})).status == 200
+    assert cloud.asked == 2
+
+
+def test_what_had_no_turn_was_not_done_and_is_tried_again() -> None:
+    call = Call(whom="Nova of osk", what="POST /servers", changes=True)
+    error = failures.crowded(call, "16 calls were under way all the time")
+    assert isinstance(error, Throttled)
+    assert error.retry_after
+    assert "nothing was done" in error.message
