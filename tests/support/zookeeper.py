@@ -33,7 +33,8 @@ _NEEDED: Final = ("zookeeper.jar", "zookeeper-jute.jar", "slf4j-simple.jar")
 _FOR_TLS: Final = ("netty-codec.jar", "netty-resolver.jar")
 _MAIN: Final = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 _JVM: Final = (
-    "-Xmx128m",
+    # A node keeps its last 500 transactions in memory, and those of large batches have a megabyte.
+    "-Xmx512m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-Dzookeeper.preAllocSize=1024",
