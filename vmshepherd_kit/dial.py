@@ -50,10 +50,11 @@ _SERVICE_CONFIG: Final[dict[str, Any]] = {
 # Who mostly fails or gives no answer is not asked for a while, unless all do (gRFC A50).
 _PASSING_OVER: Final[dict[str, Any]] = {
     "outlier_detection_experimental": {
-        "interval": "1s",
-        # Short: while it lasts, the others are all there is.
-        "baseEjectionTime": "5s",
-        "maxEjectionTime": "10s",
+        "interval": "0.5s",
+        # Longer than a call tries one that hangs, or it is met at each attempt.  Not much longer:
+        # the others are all there is while it lasts, and they may go, too.
+        "baseEjectionTime": "2s",
+        "maxEjectionTime": "5s",
         "maxEjectionPercent": 50,
         "failurePercentageEjection": {
             "threshold": 50,

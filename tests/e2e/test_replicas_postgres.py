@@ -31,6 +31,8 @@ def several(tmp_path: Path) -> Iterator[Several]:
         several = Several(tmp_path / "suite", free_ports(PORTS), runtimes=len(RUNTIMES))
         try:
             several.config["runtime"] |= {"driver": "postgres", "options": server.options()}
+            # It outlives the five seconds for which one that was found hanging is left alone.
+            several.config["orchestrator"]["session"]["ttl"] = "12s"
             for name in PRESETS:
                 several.want(name, VMS)
             several.begin(*BOTH)

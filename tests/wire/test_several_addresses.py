@@ -5,7 +5,8 @@ of them are asked, and those that are away are passed over.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from vmshepherd.runtime.v1.runtime_service_pb2_grpc import (
 from vmshepherd_kit import dial, serve
 from vmshepherd_kit.errors import Unavailable
 
+SECOND = timedelta(seconds=1)
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["RuntimeService"]
 
 
@@ -29,10 +31,12 @@ class Named(RuntimeServiceServicer):
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_away = False
+        self.asked = 0
 
     async def ListSessions(
         self, request: pb.ListSessionsRequest, context: Any
     ) -> pb.ListSessionsResponse:
+        self.asked += 1
         if self.is_away:
             raise Unavailable("the store is away")
         return pb.ListSessionsResponse(sessions=[pb.Session(owner=self.name)])
@@ -90,7 +94,7 @@ async def running() -> AsyncIterator[Pair]:
     await pair.start(0)
     await pair.start(1)
     try:
-        async with dial.channel(pair.target) as channel:
+        async with dial.channel(pair.target, passed_over=SECOND) as channel:
             pair.stub = RuntimeServiceStub(channel)
             yield pair
     finally:
@@ -123,6 +127,28 @@ async def test_one_whose_store_is_away_is_passed_over(pair: Pair) -> None:
     await pair.is_heard("first", "second")
     pair.servicers[0].is_away = True
     assert await pair.heard() == {"second"}
+
+
+async def test_one_that_is_well_again_is_soon_asked_when_the_other_one_goes(pair: Pair) -> None:
+    await pair.is_heard("first", "second")
+    first = pair.servicers[0]
+    first.is_away = True
+
+    async def is_left_alone() -> bool:
+        asked = first.asked
+        return await pair.heard() == {"second"} and first.asked == asked
+
+    await until(is_left_alone)
+    first.is_away = False
+    await pair.stop(1)
+
+    async def is_asked() -> bool:
+        with suppress(Unavailable):
+            return await pair.heard() == {"first"}
+        return False
+
+    # A session outlives this by far, and those of the tests do, too.
+    await until(is_asked, seconds=3)
 
 
 async def test_when_both_are_gone_it_is_said_so(pair: Pair) -> None:
