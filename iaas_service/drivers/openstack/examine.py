@@ -169,7 +169,7 @@ class Examiner:
         status = error.facts.get("http_status")
         if status == "403":
             way_out = "have the cloud's administrator give this user the role `member`"
-        elif status:
+        elif status or error.reason == "CLOUD_FAILING":
             way_out = "see what the cloud says; when it is at fault, wait for it"
         else:
             way_out = (
