@@ -33,8 +33,9 @@ def examine(asking: Asking, path: Path | None, *, preset: str, orchestrator: str
     report = Report(asking)
     configuration = _configuration(path, report)
     if configuration is not None:
-        # What the services of this process would log is told by the findings.
-        entry.set_log(configuration.log.model_copy(update={"level": "critical"}))
+        # What the services of this process would log is told by the findings, but for bugs: the
+        # finding names an incident, and this is the only log that has it.
+        entry.set_log(configuration.log.model_copy(update={"level": "error"}))
         doctor = Doctor(configuration, report, preset=preset, orchestrator=orchestrator)
         asyncio.run(doctor.examine())
     if code := report.close():

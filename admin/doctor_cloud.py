@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from google.protobuf import json_format
+
 from admin import demand
 from admin.client import pages
 from admin.demand import Wish
@@ -109,11 +111,19 @@ async def _wishes(ward: Ward, presets: Sequence[Declared]) -> list[Wish]:
     async for page in pages(ward.stub.ListVms, api.ListVmsRequest(provider=ward.name)):
         for vm in page.vms:
             there[vm.marker.preset] = there.get(vm.marker.preset, 0) + 1
-    return [
-        Wish(flavor=each.spec.flavor, vms=max(each.count - there.get(each.name, 0), 0))
-        for each in presets
-        if not each.is_fallback
-    ]
+    return [_wish(each, there.get(each.name, 0)) for each in presets if not each.is_fallback]
+
+
+def _wish(preset: Declared, there: int) -> Wish:
+    spec, options = preset.spec, json_format.MessageToDict(preset.spec.options)
+    return Wish(
+        flavor=spec.flavor,
+        vms=max(preset.count - there, 0),
+        # Where a preset names no network, its VMs get one all the same, unless it wants none.
+        ports=0 if options.get("networks") == "none" else max(len(spec.networks), 1),
+        project=str(options.get("project") or options.get("project_name") or ""),
+        region=str(options.get("region") or ""),
+    )
 
 
 async def _catalog(ward: Ward) -> tuple[list[api.Quota], list[api.CatalogEntry]]:

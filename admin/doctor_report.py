@@ -1,11 +1,13 @@
 """How `vmshepherd doctor` tells what it finds: a line a check as it is made, or all as JSON.
 
-`doctor` adds findings; nothing is judged here but the exit code.
+`doctor` adds findings; nothing is judged here but the exit code.  On a terminal long lines are
+broken between words; elsewhere each stays whole, for `grep`.
 """
 
 from __future__ import annotations
 
 import json
+import textwrap
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Final
@@ -17,6 +19,8 @@ from admin.options import Asking, Exit
 from admin.words import clean
 
 _WIDTHS: Final = (9, 14, 14)
+# Where a line goes on that is broken: beneath the subject, so that the statuses stand alone.
+_HANGING: Final = " " * (_WIDTHS[0] + 1)
 
 
 class Status(StrEnum):
@@ -53,8 +57,9 @@ class Report:
         self._findings += findings
         if not self._is_json:
             screen = printing.console()
+            width = screen.width if screen.is_terminal else None
             for finding in findings:
-                for line in _lines(finding):
+                for line in lines(finding, width):
                     screen.print(Text(line, style=_STYLES[finding.status]), soft_wrap=True)
 
     def close(self) -> Exit:
@@ -71,13 +76,28 @@ class Report:
         return Exit.FAILURE if numbers[Status.WRONG] else Exit.OK
 
 
-def _lines(finding: Finding) -> list[str]:
+def lines(finding: Finding, width: int | None) -> list[str]:
+    """A finding as people read it: no line longer than `width`, where there is one."""
     words = (finding.status, finding.subject, finding.check)
     columns = [f"{word:<{width}}" for word, width in zip(words, _WIDTHS, strict=True)]
-    lines = [f"{' '.join(columns)} {clean(finding.message)}"]
+    found = _broken(f"{' '.join(columns)} {clean(finding.message)}", width, _HANGING)
     if finding.way_out:
-        lines.append(f"{'':<{sum(_WIDTHS) + len(_WIDTHS)}}→ {clean(finding.way_out)}")
-    return lines
+        margin = _HANGING if width else " " * (sum(_WIDTHS) + len(_WIDTHS))
+        found += _broken(f"{margin}→ {clean(finding.way_out)}", width, f"{margin}  ")
+    return found
+
+
+def _broken(line: str, width: int | None, hanging: str) -> list[str]:
+    """Broken between words alone: addresses and ids are to be copied."""
+    if width is None:
+        return [line]
+    return textwrap.wrap(
+        line,
+        width,
+        subsequent_indent=hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _sum(numbers: dict[Status, int]) -> str:

@@ -28,6 +28,8 @@ Facts = Iterator[tuple[str, object]]
 
 # What people ask of a replica; its other labels are for the other replicas.
 _ABOUT = {"host", "pid", "version"}
+# Conditions that keep nothing from being as declared.
+_ONLY_TOLD = {"KEPT_FOR_STUDY", "OUTDATED"}
 
 
 def presets(shown: Iterable[view.PresetView]) -> Table:
@@ -61,7 +63,9 @@ def others(preset: view.PresetView) -> str:
 
 def why(preset: view.PresetView) -> str:
     """The first reason for what is or is not done; the others are counted."""
-    reasons = [c.message or lower(c.code) for c in preset.conditions]
+    # What is only told must not hide what a preset is blocked by.
+    conditions = sorted(preset.conditions, key=lambda condition: condition.code in _ONLY_TOLD)
+    reasons = [c.message or lower(c.code) for c in conditions]
     reasons += [finding(found) for found in preset.findings]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     return reasons[0] + more if reasons else ""

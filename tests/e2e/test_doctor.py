@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from tests.e2e.suite import Suite
 
 pytestmark = pytest.mark.e2e
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "openstack"
 
 
 class Diagnosis:
@@ -129,3 +132,10 @@ def test_for_people_there_is_a_line_a_check_and_a_sum(suite: Suite) -> None:
     assert any(line.split()[:3] == ["wrong", "far", "spec"] for line in lines)
     assert any(line.strip().startswith("→ correct far.yaml") for line in lines)
     assert "1 wrong" in lines[-1]
+
+
+def test_the_example_for_an_openstack_is_fine_but_for_the_cloud_that_it_names(suite: Suite) -> None:
+    assert suite.command("config", "check", str(EXAMPLE / "vmshepherd.yaml")).returncode == 0
+    presets = [str(path) for path in (EXAMPLE / "presets.d").iterdir()]
+    assert presets
+    assert suite.command("preset", "validate", *presets).returncode == 0

@@ -27,7 +27,7 @@ from tests.openstack.cloud import seed
 from tests.openstack.cloud.api import Api
 from tests.openstack.cloud.place import PASSWORD, Place
 from tests.openstack.driver import SUITE, driver, driver_of
-from tests.openstack.faults import Closed, Refusal, Unanswered
+from tests.openstack.faults import Closed, Page, Refusal, Unanswered
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
 from vmshepherd_kit import settings
@@ -137,6 +137,29 @@ async def test_what_is_no_keystone_is_told_as_such(openstack: OpenStack, home: P
         assert "ends in /v3" in check.way_out
 
 
+async def test_a_web_page_in_place_of_keystone_is_told_as_such(home: Project, proxy: Proxy) -> None:
+    for status in (200, 405):
+        with proxy.while_("identity", "*", "/.*", Page(status=status, forwarded=False)):
+            check = await credentials(home.credentials(proxy.auth_url))
+        assert "there is no Keystone at" in check.message
+        assert "ends in /v3" in check.way_out
+
+
+async def test_credentials_that_lack_a_domain_or_a_project_are_told_what_they_lack(
+    openstack: OpenStack, home: Project, tmp_path: Path
+) -> None:
+    given = home.credentials()
+    mine = f"no project is named; projects of the user: {home.name}"
+    for lacking, told in (("user_domain_name", "domain"), ("project_name", mine)):
+        auth = {key: value for key, value in given.items() if key != lacking}
+        file = tmp_path / "clouds.yaml"
+        file.write_text(yaml.safe_dump({"clouds": {"here": {"auth": auth}}}))
+        check = await credentials({"cloud": "here", "clouds_file": str(file)})
+        assert told in check.message
+        assert lacking in check.way_out
+        assert "cloud 'here' of clouds.yaml" in check.way_out
+
+
 async def test_tls_where_there_is_none_and_a_certificate_that_nobody_trusts(
     openstack: OpenStack, home: Project, tmp_path: Path
 ) -> None:
@@ -164,6 +187,25 @@ async def test_an_application_credential_and_a_token_that_do_not_hold(
     assert "does not accept the token" in (await credentials(token)).message
 
 
+async def test_an_application_credential_of_another_project_than_is_named_is_told(
+    openstack: OpenStack, home: Project
+) -> None:
+    path = f"/users/{home.api.user_id}/application_credentials"
+    made = home.api.post("identity", path, {"application_credential": {"name": "trial"}})
+    found = await checked(
+        driver_of(
+            {
+                "auth_url": home.credentials()["auth_url"],
+                "application_credential_id": made["application_credential"]["id"],
+                "application_credential_secret": made["application_credential"]["secret"],
+                "project_name": "elsewhere",
+            }
+        )
+    )
+    assert found["credentials"].status is CheckStatus.WRONG
+    assert f"are of project {home.name}, not of elsewhere" in found["credentials"].message
+
+
 async def test_a_service_that_fails_is_told_apart_from_the_others(
     home: Project, proxy: Proxy
 ) -> None:
@@ -175,6 +217,10 @@ async def test_a_service_that_fails_is_told_apart_from_the_others(
     with proxy.while_("compute", "GET", "/limits", said):
         found = await checked(driver(home, auth_url=proxy.auth_url))
     assert "role `member`" in found["Nova"].way_out
+    broken = Refusal(status=500, forwarded=False)
+    with proxy.while_("compute", "GET", "/limits", broken):
+        found = await checked(driver(home, auth_url=proxy.auth_url))
+    assert "when it is at fault, wait for it" in found["Nova"].way_out
 
 
 async def test_a_clock_that_is_wrong_is_told_by_how_much(

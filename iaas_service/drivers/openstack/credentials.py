@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from keystoneauth1 import exceptions as refusals
 from keystoneauth1 import session
 from keystoneauth1.access import AccessInfo
 from openstack.config import OpenStackConfig
+from openstack.config import loader as clouds_yaml
 from openstack.config.cloud_region import CloudRegion
 from openstack.exceptions import ConfigException
 from pydantic import SecretStr
@@ -39,7 +40,10 @@ _UNUSABLE: Final = (
     yaml.YAMLError,
     OSError,
     ValueError,
+    # What is given does not fit auth_type.
+    TypeError,
 )
+_OF_A_USER: Final = frozenset({"password", "v3password"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +73,8 @@ class Trust:
                 parts = (self.cert,) if isinstance(self.cert, str) else self.cert
                 context.load_cert_chain(*parts)
         except OSError as e:
-            raise _unusable(f"a file of the cloud's TLS settings cannot be read ({e})") from e
+            files = ", ".join(map(str, filter(None, (ca, self.cert))))
+            raise _unusable(f"{files}, of the TLS settings, cannot be read ({e})") from e
         if self.verify is False:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -83,6 +88,15 @@ class Credentials:
         self._options = options
         self._place = place
         self._base_dir = base_dir
+
+    @property
+    def source(self) -> str:
+        """Where they stand, for people: "" in the options themselves."""
+        if self._options.is_written_out:
+            return ""
+        if self._options.cloud:
+            return f"cloud {self._options.cloud!r} of clouds.yaml"
+        return "the environment (OS_*)"
 
     def check(self) -> Trust:
         """That they are there and whole.  Refused when they are not."""
@@ -110,9 +124,11 @@ class Credentials:
             # Its warnings are about keys that the suite does not use.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return self._read()
+                region = self._read()
         except _UNUSABLE as e:
-            raise _unusable(str(e)) from e
+            raise _unusable(_misfit(e)) from e
+        _require_user(region)
+        return region
 
     def _read(self) -> CloudRegion:
         options = self._options
@@ -121,6 +137,8 @@ class Credentials:
             return reader.get_one(**self._written_out(), **self._common())
         files = [str(self._path(options.clouds_file))] if options.clouds_file else None
         reader = OpenStackConfig(config_files=files)
+        if options.cloud and options.cloud not in reader.get_cloud_names():
+            raise _missing(options.cloud, files or clouds_yaml.CONFIG_FILES)
         return reader.get_one(cloud=options.cloud, auth=self._project(), **self._common())
 
     def _common(self) -> dict[str, Any]:
@@ -219,6 +237,49 @@ def _endpoint(told: AccessInfo, region: CloudRegion, service: str) -> str | None
     except refusals.EndpointNotFound:
         return None
     return url
+
+
+def _missing(cloud: str, files: Sequence[str]) -> Refused:
+    """Why there is no such cloud: openstacksdk passes over files that it cannot read."""
+    there = [path for path in files if Path(path).exists()]
+    if not there:
+        return _unusable(
+            f"there is no file {' or '.join(files)}, which cloud {cloud!r} would be of"
+        )
+    names = _names(there[0])
+    return _unusable(f"{there[0]} has no cloud {cloud!r}; it has: {', '.join(names) or 'none'}")
+
+
+def _names(path: str) -> Sequence[str]:
+    try:
+        said = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as e:
+        raise _unusable(f"{path} cannot be read: {e.strerror}") from e
+    except yaml.MarkedYAMLError as e:
+        # Not its words: they may quote a secret.
+        line = f" at line {e.problem_mark.line + 1}" if e.problem_mark else ""
+        raise _unusable(f"{path} is no YAML{line}") from e
+    clouds = said.get("clouds") if isinstance(said, dict) else None
+    return sorted(map(str, clouds)) if isinstance(clouds, dict) else ()
+
+
+def _misfit(error: BaseException) -> str:
+    if isinstance(error, TypeError) and "application_credential" in str(error):
+        return "an application credential needs auth_type: v3applicationcredential"
+    return str(error)
+
+
+def _require_user(region: CloudRegion) -> None:
+    """Keystone is not asked for what nobody wrote down, nor does keystoneauth say it by an error
+    of its own.
+    """
+    auth = region.config.get("auth") or {}
+    if region.config.get("auth_type") not in _OF_A_USER:
+        return
+    lacking = [] if auth.get("username") or auth.get("user_id") else ["username (OS_USERNAME)"]
+    lacking += [] if auth.get("password") else ["password (OS_PASSWORD)"]
+    if lacking:
+        raise _unusable(f"missing: {' and '.join(lacking)}")
 
 
 def _unusable(why: str) -> Refused:

@@ -27,6 +27,13 @@ from vmshepherd_kit.errors import Refused
 from .credentials import Credentials
 
 _LONGEST: Final = 300
+# The last two are those of web pages.
+_NO_KEYSTONE: Final = (
+    refusals.DiscoveryFailure,
+    refusals.NotFound,
+    refusals.InvalidResponse,
+    refusals.MethodNotAllowed,
+)
 _NEVER_HEARD: Final = re.compile(r"credential|token", re.IGNORECASE)
 
 
@@ -60,7 +67,8 @@ def log_in(credentials: Credentials, *, timeout_seconds: float) -> Passport | Wr
     with requests.Session() as client:
         asking = _session(region, client, timeout_seconds)
         try:
-            return _passport(region.get_auth().get_access(asking))  # type: ignore[union-attr]
+            passport = _passport(region.get_auth().get_access(asking))  # type: ignore[union-attr]
+            return passport if passport.project else _nowhere(passport, region, asking)
         except refusals.ClientException as e:
             return _why(e, region, asking)
 
@@ -96,10 +104,16 @@ def _why(error: refusals.ClientException, region: CloudRegion, asking: session.S
         return _untrusted(error, url)
     if isinstance(error, refusals.ConnectionError):
         return _unreachable(error, url)
-    if isinstance(error, refusals.DiscoveryFailure | refusals.NotFound):
+    if isinstance(error, _NO_KEYSTONE):
         return Wrong(
             message=f"there is no Keystone at {url}: {_words(error)}",
             way_out="correct auth_url in {options}: most often it ends in /v3",
+        )
+    if isinstance(error, refusals.BadRequest):
+        return Wrong(
+            message=f"Keystone at {url} finds the credentials not whole: {_words(error)}",
+            way_out="give in {options} what it names; a domain is user_domain_name or "
+            "project_domain_name, mostly `Default`",
         )
     return Wrong(
         message=f"Keystone at {url} gives no token: {_words(error)}",
@@ -131,6 +145,17 @@ def _unauthorized(
         f"or the user has no role in it; projects of the user: {', '.join(projects) or 'none'}",
         way_out="name one of those projects in {options}, or have the cloud's administrator give "
         "the user a role",
+    )
+
+
+def _nowhere(passport: Passport, region: CloudRegion, asking: session.Session) -> Wrong:
+    """Keystone lets in whoever names no project, and shows them no service."""
+    auth = _auth(region)
+    projects = _projects(auth, asking) if "password" in auth else None
+    named = f"; projects of the user: {', '.join(projects)}" if projects else ""
+    return Wrong(
+        message=f"user {passport.user!r} may log in, but no project is named{named}",
+        way_out="name one by project_name, with project_domain_name, in {options}",
     )
 
 

@@ -89,7 +89,19 @@ class Examiner:
 
     def _judged(self, login: tuple[Passport, timedelta | None]) -> tuple[Check, Check]:
         passport, ahead = login
+        wanted = self._api.place.project
+        if wanted not in {"", passport.project}:
+            return self._elsewhere(passport, wanted), _clock(ahead)
         return _credentials(passport), _clock(ahead)
+
+    def _elsewhere(self, passport: Passport, wanted: str) -> Check:
+        return Check(
+            name="credentials",
+            status=_WRONG,
+            message=f"the credentials are of project {passport.project}, not of {wanted}: an "
+            "application credential belongs to the project that it was made in",
+            way_out=f"make one in {wanted}, or name {passport.project} in {self._options}",
+        )
 
     async def _service(self, service: str, login: tuple[Passport, timedelta | None]) -> Check:
         title = TITLES[service]
@@ -146,7 +158,9 @@ class Examiner:
         return f"iaas.providers.{self._api.provider}.options"
 
     def _no_login(self, wrong: Wrong) -> Check:
-        way_out = wrong.way_out.format(options=self._options)
+        source = self._credentials.source
+        options = f"{source} ({self._options})" if source else self._options
+        way_out = wrong.way_out.format(options=options)
         return Check(
             name="credentials", status=_WRONG, message=wrong.message, way_out=way_out, bars=True
         )
@@ -155,7 +169,7 @@ class Examiner:
         status = error.facts.get("http_status")
         if status == "403":
             way_out = "have the cloud's administrator give this user the role `member`"
-        elif status:
+        elif status or error.reason == "CLOUD_FAILING":
             way_out = "see what the cloud says; when it is at fault, wait for it"
         else:
             way_out = (

@@ -41,3 +41,31 @@ def test_more_used_than_allowed_leaves_nothing() -> None:
 def test_a_flavor_that_nobody_knows_counts_as_a_vm() -> None:
     quotas = [Quota(resource="vms", limit=1, used=0), Quota(resource="cores", limit=1, used=0)]
     assert len(list(shortages([Wish(flavor="x", vms=2)], quotas, [SMALL]))) == 1
+
+
+def test_each_vm_needs_as_many_ports_as_it_has_networks() -> None:
+    wishes = [Wish(flavor="small", vms=2, ports=2), Wish(flavor="small", vms=1, ports=0)]
+    [sentence] = shortages(wishes, [Quota(resource="ports", limit=10, used=7)], [])
+    assert sentence == "4 ports more are wanted, and 3 are left (7 of 10 are used)"
+
+
+def test_of_several_places_each_counts_what_is_wanted_there_and_the_first_what_names_none() -> None:
+    places = ("project a in region North", "project b in region North")
+    quotas = [Quota(resource=f"vms ({place})", limit=1, used=0) for place in places]
+    assert list(shortages([Wish(flavor="small", vms=2)], quotas, [])) == [
+        "2 vms (project a in region North) more are wanted, and 1 are left (0 of 1 are used)"
+    ]
+    [sentence] = shortages([Wish(flavor="small", vms=2, project="b")], quotas, [])
+    assert sentence.startswith("2 vms (project b in region North) more are wanted")
+    both = [Wish(flavor="small", vms=1), Wish(flavor="small", vms=1, project="b")]
+    assert not list(shortages(both, quotas, []))
+
+
+def test_a_project_and_a_region_are_chosen_each_on_its_own() -> None:
+    quotas = [
+        Quota(resource=f"vms ({place})", limit=0, used=0)
+        for place in ("region North", "region South")
+    ]
+    [sentence] = shortages([Wish(flavor="small", vms=1, region="South")], quotas, [])
+    assert "(region South)" in sentence
+    assert not list(shortages([Wish(flavor="small", vms=1, region="Sou")], quotas, []))
