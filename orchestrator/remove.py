@@ -187,20 +187,26 @@ def _spare(stock: Stock) -> int:
 
 
 def _repeated(stock: Stock) -> list[Terminate]:
-    """Terminations that the cloud accepted and did not carry out."""
+    """Terminations of ours that the cloud accepted, or began without an answer, and did not carry
+    out.
+    """
     return [
         Terminate(
             vm=each.vm,
             reason=Reason.DEAD,
-            evidence="its termination was accepted and did not happen",
+            evidence=f"its termination {_fate(each)} and did not happen",
         )
         for each in stock.judged
         if each.status is VmStatus.DELETING
-        and each.memory.is_terminating
+        and each.memory.terminating_since is not None
         and not each.vm.protected
         and not was_asked_lately(each, stock)
         and may_retry(each, stock)
     ]
+
+
+def _fate(judged: Judged) -> str:
+    return "got no answer" if judged.memory.is_doubtful else "was accepted"
 
 
 def _left_alone(stock: Stock) -> tuple[Refusal, ...]:

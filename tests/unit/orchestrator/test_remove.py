@@ -373,6 +373,24 @@ def test_a_termination_that_was_accepted_and_did_not_happen_is_repeated() -> Non
     assert list(ended(decide(group(60)))) == ["c"]
 
 
+def test_one_that_the_cloud_began_to_delete_without_an_answer_and_did_not_end_is_repeated() -> None:
+    def group(asked: VmMemory) -> Observation:
+        remembered = memories("ab") | memories("c", asked)
+        return seen(spec(2), [*vms("ab"), vm("c", VmState.DELETING)], remembered=remembered)
+
+    assert not decide(group(tried(59, doubtful=True))).steps
+    plan = decide(group(tried(60, doubtful=True)))
+    assert list(ended(plan)) == ["c"]
+    assert "got no answer" in plan.terminations[0].evidence
+
+
+def test_what_somebody_else_deletes_is_left_to_the_cloud() -> None:
+    deleting = [*vms("ab"), vm("c", VmState.DELETING)]
+    for known in (SERVING, tried(600)):
+        remembered = memories("ab") | memories("c", known)
+        assert not decide(seen(spec(2), deleting, remembered=remembered)).steps
+
+
 def test_a_repeated_termination_that_fails_is_not_tried_in_every_cycle() -> None:
     stubborn = replace(tried(600, accepted=True), terminate_failed_at=NOW - seconds(5))
     remembered = memories("ab") | memories("c", stubborn)
