@@ -280,7 +280,12 @@ class OpenstackCloud:
             reader=reader,
             deeds=Deeds(api, reader, inventory, is_forceful=options.force_delete),
             watcher=Watcher(
-                api, reader, self._memory, clock=self._clock, interval=options.watch_interval
+                api,
+                reader,
+                self._memory,
+                inventory=inventory,
+                clock=self._clock,
+                interval=options.watch_interval,
             ),
             examiner=Examiner(
                 api,

@@ -1,7 +1,8 @@
 """What one place of a cloud has to offer, read when asked for and kept for a minute.
 
 `resolve` and `catalog` ask.  Collections are read whole, all pages; what no collection shows (a
-hidden image, a group of another project) is asked for by its id.
+hidden image, a group of another project) is asked for by its id.  What creates have asked for once
+is kept ready as long as somebody calls `freshen`.
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ class Inventory:
         for shelf in self._shelves():
             await shelf.close()
 
+    def freshen(self) -> None:
+        """Read in the background what creates will ask for, where it ages.  Never raises."""
+        for shelf in self._shelves():
+            shelf.freshen()
+
     def forget(self) -> None:
         """Read everything anew when somebody asks next."""
         for shelf in self._shelves():
@@ -82,11 +88,11 @@ class Inventory:
 
     async def networks(self) -> Sequence[Thing]:
         """Networks that VMs can be attached to."""
-        return await self._networks.things()
+        return await self._networks.find(_all_of)
 
     async def subnets(self) -> Sequence[Thing]:
         """Subnets, of other projects too."""
-        return await self._subnets.things()
+        return await self._subnets.find(_all_of)
 
     async def image(self, text: str) -> Thing:
         """The image of that name or id."""
@@ -147,7 +153,8 @@ class Inventory:
         """All server groups of that name."""
         if anew:
             self._server_groups.forget()
-        return [each for each in await self._server_groups.things() if each.name == name]
+        groups = await self._server_groups.find(_all_of)
+        return [each for each in groups if each.name == name]
 
     def _meant(self, kind: Kind, text: str) -> Choose:
         return lambda things: by_id_or_name(kind, things, text, where=self.where)
@@ -256,6 +263,10 @@ class Inventory:
             self._security_groups,
             self._server_groups,
         )
+
+
+def _all_of(things: Sequence[Thing]) -> Sequence[Thing]:
+    return things
 
 
 def _is_id(text: str) -> bool:
