@@ -12,11 +12,13 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final
 
 from vmshepherd_kit.clock import Clock
-from vmshepherd_kit.errors import NotFound
+from vmshepherd_kit.errors import NotFound, ShepherdError
 
+from ...domain import Quota
 from . import offers
 from .api import Api, Params
 from .choose import Kind, Thing, by_id_or_name, not_found, wrong
+from .quotas import nova_quotas
 from .shelf import Shelf
 
 Choose = Callable[[Sequence[Thing]], Thing]
@@ -53,6 +55,8 @@ class Inventory:
         self._subnets = Shelf(self._read_subnets, clock=clock)
         self._security_groups = Shelf(self._read_security_groups, clock=clock)
         self._server_groups = Shelf(self._read_server_groups, clock=clock)
+        self.limits = Shelf(self._read_limits, clock=clock)
+        """Nova's quotas; none while they cannot be read, which never fails."""
 
     @property
     def where(self) -> str:
@@ -223,6 +227,13 @@ class Inventory:
             if not page["server_groups"]:
                 return [offers.server_group(each) for each in said]
 
+    async def _read_limits(self) -> Sequence[Quota]:
+        try:
+            said = await self.api.get("compute", "/limits")
+            return nova_quotas(said["limits"]["absolute"])
+        except (ShepherdError, KeyError, TypeError):
+            return ()
+
     async def _image_by_id(self, text: str) -> Thing | None:
         try:
             said = await self.api.get("image", f"/images/{text}")
@@ -252,7 +263,7 @@ class Inventory:
         pages = self.api.pages(service, path, key, params=params, microversion=microversion)
         return [each async for page in pages for each in page]
 
-    def _shelves(self) -> Sequence[Shelf[Thing]]:
+    def _shelves(self) -> Sequence[Shelf[Thing] | Shelf[Quota]]:
         return (
             self._images,
             self._flavors,
@@ -262,6 +273,7 @@ class Inventory:
             self._subnets,
             self._security_groups,
             self._server_groups,
+            self.limits,
         )
 
 
