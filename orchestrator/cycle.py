@@ -61,7 +61,7 @@ ELSEWHERE_LOOK = timedelta(minutes=1)
 # And one that is being handed over: within a moment, unless a cycle of it is under way.
 HANDED_OVER_LOOK = timedelta(milliseconds=250)
 # What a gate says to a termination that it will never let pass; anything else may pass later.
-_NEVER = {"INVALID_ARGUMENT", "NOT_FOUND", "NOT_OURS", "NOT_THE_SAME_VM", "PROTECTED"}
+_NEVER = {"BAD_REQUEST", "NOT_FOUND", "NOT_OURS", "NOT_THE_SAME_VM", "PROTECTED"}
 
 _log = log.get("cycle")
 

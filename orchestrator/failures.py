@@ -1,8 +1,8 @@
 """Pure: the classes of failed creates: what the first one costs, whether another placement may
 help, and how people are told.
 
-The class is the reason of the error that the iaas_service gave; what is not known here waits
-shortly and tries the same again.
+The class is the reason of the error that the iaas_service gave, or of the kind of that error; what
+is not known here waits shortly and tries the same again.
 """
 
 from __future__ import annotations
@@ -51,11 +51,12 @@ CLASSES: Mapping[str, FailureClass] = {
     "THROTTLED": FailureClass(
         timedelta(seconds=5), Scope.NOTHING, "the cloud asks for fewer calls: "
     ),
-    "INVALID_ARGUMENT": _BAD_SPEC,
+    "BAD_REQUEST": _BAD_SPEC,
+    "UNSUPPORTED": _BAD_SPEC,
     "NOT_FOUND": _BAD_SPEC,
     "IMAGE_NOT_FOUND": replace(_BAD_SPEC, scope=Scope.IMAGE),
     "FLAVOR_NOT_FOUND": replace(_BAD_SPEC, scope=Scope.FLAVOR),
-    "PERMISSION_DENIED": _AUTH,
+    "DENIED": _AUTH,
     "UNAUTHENTICATED": _AUTH,
     "UNAVAILABLE": FailureClass(
         timedelta(seconds=1), Scope.NOTHING, "the cloud cannot be reached: "

@@ -21,6 +21,7 @@ from vmshepherd_kit.errors import (
     SessionLost,
     ShepherdError,
     StaleFencingToken,
+    Unsupported,
 )
 from vmshepherd_kit.stamps import to_timestamp_if
 
@@ -181,8 +182,9 @@ def _failed(step: Step, error: ShepherdError) -> Outcome:
 
 def _class_of(error: ShepherdError) -> str:
     """The class that patience goes by; where it knows no finer word, what a person must mend is
-    told by its code.
+    told by the reason of its kind.
     """
-    if error.reason not in CLASSES and isinstance(error, BadRequest | NotFound | Denied):
-        return error.code.name
+    is_for_people = isinstance(error, BadRequest | NotFound | Denied | Unsupported)
+    if error.reason not in CLASSES and is_for_people:
+        return type(error).reason
     return error.reason

@@ -91,13 +91,83 @@ async def test_a_misspelt_flavor_makes_no_request_to_make_a_vm(
     assert openstack.servers(project) == {}
 
 
-async def test_a_quota_that_is_used_up_is_told_in_novas_words(
-    cloud: OpenstackCloud, openstack: OpenStack, project: Project
+async def made(cloud: OpenstackCloud, number: int) -> list[QuotaExceeded]:
+    """A batch; what those say for whom there was no room."""
+    orders = (cloud.create(order(options={"networks": "none"})) for _ in range(number))
+    ends = await asyncio.gather(*orders, return_exceptions=True)
+    refusals = [each for each in ends if isinstance(each, QuotaExceeded)]
+    assert len(refusals) == sum(isinstance(each, BaseException) for each in ends), ends
+    return refusals
+
+
+async def test_of_a_batch_no_more_is_ordered_than_the_quota_has_room_for(
+    openstack: OpenStack, project: Project, proxy: Proxy
 ) -> None:
-    openstack.set_quota(project, instances=0)
-    with pytest.raises(QuotaExceeded, match="Quota exceeded for instances: Requested 1"):
-        await cloud.create(order())
-    assert openstack.servers(project) == {}
+    openstack.set_quota(project, instances=3)
+    async with driver(project, auth_url=proxy.auth_url) as cloud:
+        with proxy.counting() as calls:
+            refusals = await made(cloud, 5)
+        assert len(refusals) == 2
+        assert calls["compute POST /servers"] == 3
+    assert "the quota of vms is used up: 3 of 3 are used, and this VM needs 1" in str(refusals[0])
+    assert len(openstack.servers(project)) == 3
+
+
+async def test_room_that_came_back_is_seen_at_the_next_create(
+    openstack: OpenStack, project: Project, proxy: Proxy
+) -> None:
+    openstack.set_quota(project, instances=1)
+    async with driver(project, auth_url=proxy.auth_url) as cloud:
+        assert not await made(cloud, 1)
+        assert await made(cloud, 1)
+        openstack.set_quota(project, instances=2)
+        assert not await made(cloud, 1)
+        assert await made(cloud, 1)
+        [first, _] = openstack.servers(project)
+        await asyncio.to_thread(project.delete, first)
+        until(lambda: first not in openstack.servers(project), "it is gone")
+        assert not await made(cloud, 1)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [
+        ({"cores": 0}, "the quota of cores is used up: 0 of 0 are used, and this VM needs"),
+        ({"ram": 1}, "the quota of ram_mib is used up: 0 of 1 are used, and this VM needs"),
+    ],
+    ids=["cores", "ram"],
+)
+async def test_a_quota_that_is_used_up_is_told_and_nova_is_not_asked(
+    openstack: OpenStack, project: Project, proxy: Proxy, limits: dict[str, int], sentence: str
+) -> None:
+    openstack.set_quota(project, **limits)
+    async with driver(project, auth_url=proxy.auth_url) as cloud:
+        with pytest.raises(QuotaExceeded, match=sentence):
+            await cloud.create(order())
+    assert proxy.calls["compute POST /servers"] == 0
+
+
+async def test_a_quota_that_cannot_be_read_is_judged_by_nova_and_told_in_its_words(
+    openstack: OpenStack, project: Project, proxy: Proxy
+) -> None:
+    openstack.set_quota(project, instances=1)
+    async with driver(project, auth_url=proxy.auth_url) as cloud:
+        proxy.on("compute", "GET", "/limits", Refusal(status=500, forwarded=False))
+        assert not await made(cloud, 1)
+        with pytest.raises(QuotaExceeded, match="Quota exceeded for instances: Requested 1"):
+            await cloud.create(order())
+    assert len(openstack.servers(project)) == 1
+
+
+async def test_creates_where_there_is_room_cost_one_reading_of_the_limits(
+    openstack: OpenStack, project: Project, proxy: Proxy
+) -> None:
+    openstack.set_quota(project, instances=20)
+    async with driver(project, auth_url=proxy.auth_url) as cloud:
+        with proxy.counting() as calls:
+            assert not await made(cloud, 4)
+        assert calls["compute POST /servers"] == 4
+        assert calls["compute GET /limits"] == 1
 
 
 async def test_what_nova_refuses_is_told_in_its_words_and_makes_nothing(

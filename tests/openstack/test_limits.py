@@ -61,7 +61,7 @@ async def test_a_create_that_the_cloud_refuses_is_surely_not_done(
     async with driver(project) as cloud:
         await cloud.catalog()
         await asyncio.to_thread(openstack.set_quota, project, instances=0)
-        with pytest.raises(QuotaExceeded, match="Quota exceeded for instances"):
+        with pytest.raises(QuotaExceeded, match="the quota of vms is used up: 0 of 0"):
             await cloud.create(an_order())
         assert await asyncio.to_thread(openstack.servers, project) == {}
 

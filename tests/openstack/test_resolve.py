@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from iaas_service.domain import Attachment, Spec
-from iaas_service.drivers.openstack import OpenstackCloud
+from iaas_service.drivers.openstack import OpenstackCloud, OpenstackOptions
 from iaas_service.drivers.openstack.resolve import Resolved
+from iaas_service.testing import eventually
 from tests.openstack import shared
 from tests.openstack.cloud import seed
 from tests.openstack.cloud.place import Place
-from tests.openstack.driver import driver
-from tests.openstack.faults import Refusal
+from tests.openstack.driver import SUITE, driver
+from tests.openstack.faults import Refusal, Unanswered
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
+from vmshepherd_kit import settings
+from vmshepherd_kit.clock import SystemChance, SystemClock
 from vmshepherd_kit.errors import BadRequest, NotFound, ShepherdError, Unavailable
+
+
+class Hasty(SystemClock):
+    """The time, as much later as the test wishes."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
+    def elapsed(self) -> timedelta:
+        return super().elapsed() + self.ahead
 
 
 @pytest.fixture(scope="module")
@@ -255,3 +270,31 @@ async def test_a_catalogue_that_fails_is_no_fault_of_the_spec(home: Project, pro
             error = await fault(cloud, flavor="smal")
         assert isinstance(error, Unavailable)
         assert fields(await fault(cloud, flavor="smal")) == ["spec.flavor"]
+
+
+async def test_after_a_quiet_hour_no_name_is_waited_for_while_somebody_watches(
+    home: Project, proxy: Proxy
+) -> None:
+    wanted = {**home.credentials(proxy.auth_url), "http_timeout": "100s"}
+    options = settings.parse(wanted, OpenstackOptions, where="options")
+    clock = Hasty()
+    kinds = ["compute GET /flavors/detail", "image GET /images", "network GET /networks"]
+    made = OpenstackCloud(options, provider="osk", suite=SUITE, clock=clock, chance=SystemChance())
+    async with made as cloud:
+        await resolved(cloud)
+        with cloud.watch():
+            for _ in range(2):
+                before = proxy.calls.copy()
+                clock.ahead += timedelta(minutes=30)
+                await eventually(are_read(proxy, kinds, before))
+        for kind in kinds:
+            service, method, path = kind.split()
+            proxy.on(service, method, path, Unanswered(forwarded=False))
+        assert (await resolved(cloud)).flavor.name == "small"
+
+
+def are_read(proxy: Proxy, kinds: list[str], before: Counter[str]) -> Callable[[], Awaitable[bool]]:
+    async def check() -> bool:
+        return all(proxy.calls[kind] > before[kind] for kind in kinds)
+
+    return check

@@ -288,7 +288,7 @@ class World:
     def _create(self, step: Create, count: int) -> Outcome:
         fault = self.create_faults.pop(0) if self.create_faults else ""
         twin = self._twin(step.intent.request_id)
-        if fault in {"THROTTLED", "UNAVAILABLE", "INVALID_ARGUMENT"}:
+        if fault in {"THROTTLED", "UNAVAILABLE", "BAD_REQUEST"}:
             return Outcome(step=step, fate=Fate.FAILED, reason=fault, message=fault.lower())
         if fault == "request lost":
             return Outcome(step=step, fate=Fate.UNKNOWN, message=fault)

@@ -226,6 +226,7 @@ class Api:
                     headers=headers(access.token, request),
                     params={key: str(value) for key, value in (request.params or {}).items()},
                     body=request.body,
+                    is_order=request.changes,
                 )
             except NoTurnError as e:
                 raise failures.crowded(call, str(e)) from e

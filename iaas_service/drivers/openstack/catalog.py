@@ -7,28 +7,16 @@ Of quotas only Nova's are indispensable: what another service does not tell is l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from vmshepherd_kit.errors import ShepherdError
 
 from ...domain import Catalog, CatalogEntry, CatalogKind, Quota
 from .choose import Thing
 from .inventory import Inventory
+from .quotas import cinder_quotas, nova_quotas, quota
 
-Json = Mapping[str, Any]
-
-# Nova's words for a limit and for what is used of it.
-_NOVA: Final = (
-    ("vms", "maxTotalInstances", "totalInstancesUsed"),
-    ("cores", "maxTotalCores", "totalCoresUsed"),
-    ("ram_mib", "maxTotalRAMSize", "totalRAMUsed"),
-    ("server_groups", "maxServerGroups", "totalServerGroupsUsed"),
-)
-_CINDER: Final = (
-    ("volumes", "maxTotalVolumes", "totalVolumesUsed"),
-    ("volume_gib", "maxTotalVolumeGigabytes", "totalGigabytesUsed"),
-)
 _SHOWN: Final = ("vcpus", "ram_mib", "disk_gib", "visibility", "status", "family", "created")
 
 
@@ -58,11 +46,6 @@ async def read_quotas(inventory: Inventory) -> Sequence[Quota]:
     return [*found, *await _ports(inventory), *await _volumes(inventory)]
 
 
-def nova_quotas(absolute: Json) -> list[Quota]:
-    """Those of Nova; -1 is no limit, and one that it does not tell is left out."""
-    return _of_limits(absolute, _NOVA)
-
-
 async def _networks(inventory: Inventory) -> Sequence[Thing]:
     access = await inventory.api.access()
     return await inventory.networks() if "network" in access.endpoints else ()
@@ -76,7 +59,7 @@ async def _ports(inventory: Inventory) -> list[Quota]:
         path = f"/quotas/{access.project_id}/details.json"
         said = await inventory.api.get("network", path)
         port = said["quota"]["port"]
-        return [_quota("ports", port["limit"], port["used"])]
+        return [quota("ports", port["limit"], port["used"])]
     except (ShepherdError, KeyError, TypeError):
         return []
 
@@ -87,21 +70,9 @@ async def _volumes(inventory: Inventory) -> list[Quota]:
         return []
     try:
         said = await inventory.api.get("volume", "/limits")
-        return _of_limits(said["limits"]["absolute"], _CINDER)
+        return cinder_quotas(said["limits"]["absolute"])
     except (ShepherdError, KeyError, TypeError):
         return []
-
-
-def _of_limits(absolute: Json, names: Iterable[tuple[str, str, str]]) -> list[Quota]:
-    return [
-        _quota(resource, absolute[most], absolute[used])
-        for resource, most, used in names
-        if most in absolute and used in absolute
-    ]
-
-
-def _quota(resource: str, limit: int, used: int) -> Quota:
-    return Quota(resource=resource, limit=None if limit < 0 else limit, used=max(used, 0))
 
 
 def _entries(kind: CatalogKind, things: Iterable[Thing]) -> list[CatalogEntry]:

@@ -270,7 +270,7 @@ class OpenstackCloud:
         suite_id, options = self._suite.suite_id, self._options
         api = Api(place, provider=self._provider, login=login, wire=wire, clock=self._clock)
         inventory = Inventory(api, image_owners=options.image_owner_ids, clock=self._clock)
-        creator = Creator(api, inventory, suite_id=suite_id)
+        creator = Creator(api, inventory, suite_id=suite_id, clock=self._clock)
         reader = Reader(api, self._memory, suite_id=suite_id, page_size=options.page_size)
         return Site(
             place=place,
@@ -280,7 +280,12 @@ class OpenstackCloud:
             reader=reader,
             deeds=Deeds(api, reader, inventory, is_forceful=options.force_delete),
             watcher=Watcher(
-                api, reader, self._memory, clock=self._clock, interval=options.watch_interval
+                api,
+                reader,
+                self._memory,
+                inventory=inventory,
+                clock=self._clock,
+                interval=options.watch_interval,
             ),
             examiner=Examiner(
                 api,

@@ -1,14 +1,17 @@
 """Making a VM: one POST, which bears the marker from the first moment, and one reading of it.
 
-`cloud` calls `create` for each order.  Nothing is sent before the whole spec is resolved, and
-nothing is ever sent twice.  A host that has no room shows later, as a VM in ERROR.
+`cloud` calls `create` for each order.  Nothing is sent before the whole spec is resolved, nor when
+the quotas have no room, and nothing is ever sent twice.  A host that has no room shows later, as a
+VM in ERROR.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import Any, Final
 
+from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import (
     BadRequest,
     Denied,
@@ -26,6 +29,7 @@ from .choose import Thing
 from .groups import Groups
 from .inventory import Inventory
 from .resolve import Interface, Resolved, Resolver
+from .room import Room
 
 _CONFLICT: Final = "409"
 _REMEMBERED: Final = 10_000
@@ -34,9 +38,10 @@ _REMEMBERED: Final = 10_000
 class Creator:
     """Makes the VMs of one place."""
 
-    def __init__(self, api: Api, inventory: Inventory, *, suite_id: str) -> None:
+    def __init__(self, api: Api, inventory: Inventory, *, suite_id: str, clock: Clock) -> None:
         self._api = api
         self._inventory = inventory
+        self._room = Room(inventory, clock)
         self._groups = Groups(inventory, suite_id=suite_id)
         self.resolver = Resolver(inventory)
         self.made: deque[str] = deque(maxlen=_REMEMBERED)
@@ -47,16 +52,23 @@ class Creator:
 
         Any error but OutcomeUnknown promises that none was made.
         """
-        resolved = await self.resolver.resolve(order.spec)
+        # The limits are read meanwhile; `Room` asks for them.
+        resolved, _ = await asyncio.gather(
+            self.resolver.resolve(order.spec), self._inventory.limits.things()
+        )
+        async with self._room.taken(resolved.flavor):
+            made = await self._order(order, resolved)
+        vm_id = made["server"]["id"]
+        self.made.append(vm_id)
+        return await self._read(vm_id, resolved.microversion)
+
+    async def _order(self, order: Order, resolved: Resolved) -> Json:
         group = resolved.server_group.id if resolved.server_group else ""
         if resolved.policy:
             group = await self._groups.ensure(order.marker.preset, resolved.policy)
         wanted = body(order, resolved, group=group)
         wanted["server"]["metadata"] |= servers.birth(self._api.now())
-        made = await self._post(wanted, resolved.microversion)
-        vm_id = made["server"]["id"]
-        self.made.append(vm_id)
-        return await self._read(vm_id, resolved.microversion)
+        return await self._post(wanted, resolved.microversion)
 
     async def _post(self, wanted: Json, microversion: str) -> Json:
         try:
@@ -67,7 +79,11 @@ class Creator:
             if isinstance(e, BadRequest):
                 # Perhaps of something that was there a minute ago.
                 self._inventory.forget()
-            raise understood(e) from e
+            meant = understood(e)
+            if isinstance(meant, QuotaExceeded):
+                # Others have used it since it was read.
+                self._inventory.limits.forget()
+            raise meant from e
 
     async def _read(self, vm_id: str, microversion: str) -> Json:
         try:

@@ -14,7 +14,7 @@ from vmshepherd_kit.errors import NotFound, Refused, ShepherdError, Unavailable,
 
 from ... import marker
 from ...domain import Spec, Vm, VmId, VmState
-from . import servers, wishes
+from . import failures, servers, wishes
 from .api import Api
 from .choose import Thing
 from .inventory import Inventory
@@ -45,8 +45,11 @@ class Deeds:
                 await self._act(vm.vm_id, {"forceDelete": None})
             else:
                 await self._api.delete("compute", path)
-        except NotFound:
-            return False
+        except NotFound as e:
+            meant = failures.gone(e, vm.vm_id)
+            if meant is e:
+                return False
+            raise meant from e
         except ShepherdError as e:
             raise _understood(e, vm.vm_id) from e
         return True

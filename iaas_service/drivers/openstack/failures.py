@@ -30,6 +30,7 @@ from vmshepherd_kit.errors import (
 
 _LONGEST: Final = 500
 _QUOTA: Final = re.compile(r"quota|limit exceeded|overlimit", re.IGNORECASE)
+_NO_SERVER: Final = re.compile(r"\binstance\b.* could not be found", re.IGNORECASE)
 REST: Final = timedelta(seconds=5)
 """How long a service is left alone that does not say how long it wants to be."""
 # A service whose answers are a gateway's: it is not there, or cannot work.
@@ -110,6 +111,20 @@ def refusal(call: Call, answer: Answer, now: datetime) -> ShepherdError:
         retry_after=(wait or REST) if kind is Throttled else wait,
         http_status=str(answer.status),
         said=words,
+    )
+
+
+def gone(error: NotFound, vm_id: str) -> NotFound | Unavailable:
+    """What a 404 to a question about a server means: that it is gone, if Nova says so of it.
+
+    A gateway's 404, or a catalogue without Nova, says nothing about any server.
+    """
+    if _NO_SERVER.search(error.facts.get("said", "")):
+        return error
+    return Unavailable(
+        f"nobody can say whether VM {vm_id} exists, and nothing was done: {error.message}",
+        reason="CLOUD_FAILING",
+        vm_id=vm_id,
     )
 
 

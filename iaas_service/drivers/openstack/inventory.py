@@ -1,7 +1,8 @@
 """What one place of a cloud has to offer, read when asked for and kept for a minute.
 
 `resolve` and `catalog` ask.  Collections are read whole, all pages; what no collection shows (a
-hidden image, a group of another project) is asked for by its id.
+hidden image, a group of another project) is asked for by its id.  What creates have asked for once
+is kept ready as long as somebody calls `freshen`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final
 
 from vmshepherd_kit.clock import Clock
-from vmshepherd_kit.errors import NotFound
+from vmshepherd_kit.errors import NotFound, ShepherdError
 
+from ...domain import Quota
 from . import offers
 from .api import Api, Params
 from .choose import Kind, Thing, by_id_or_name, not_found, wrong
+from .quotas import nova_quotas
 from .shelf import Shelf
 
 Choose = Callable[[Sequence[Thing]], Thing]
@@ -52,6 +55,8 @@ class Inventory:
         self._subnets = Shelf(self._read_subnets, clock=clock)
         self._security_groups = Shelf(self._read_security_groups, clock=clock)
         self._server_groups = Shelf(self._read_server_groups, clock=clock)
+        self.limits = Shelf(self._read_limits, clock=clock)
+        """Nova's quotas; none while they cannot be read, which never fails."""
 
     @property
     def where(self) -> str:
@@ -62,6 +67,11 @@ class Inventory:
         """Give up what is being read."""
         for shelf in self._shelves():
             await shelf.close()
+
+    def freshen(self) -> None:
+        """Read in the background what creates will ask for, where it ages.  Never raises."""
+        for shelf in self._shelves():
+            shelf.freshen()
 
     def forget(self) -> None:
         """Read everything anew when somebody asks next."""
@@ -82,11 +92,11 @@ class Inventory:
 
     async def networks(self) -> Sequence[Thing]:
         """Networks that VMs can be attached to."""
-        return await self._networks.things()
+        return await self._networks.find(_all_of)
 
     async def subnets(self) -> Sequence[Thing]:
         """Subnets, of other projects too."""
-        return await self._subnets.things()
+        return await self._subnets.find(_all_of)
 
     async def image(self, text: str) -> Thing:
         """The image of that name or id."""
@@ -147,7 +157,8 @@ class Inventory:
         """All server groups of that name."""
         if anew:
             self._server_groups.forget()
-        return [each for each in await self._server_groups.things() if each.name == name]
+        groups = await self._server_groups.find(_all_of)
+        return [each for each in groups if each.name == name]
 
     def _meant(self, kind: Kind, text: str) -> Choose:
         return lambda things: by_id_or_name(kind, things, text, where=self.where)
@@ -216,6 +227,13 @@ class Inventory:
             if not page["server_groups"]:
                 return [offers.server_group(each) for each in said]
 
+    async def _read_limits(self) -> Sequence[Quota]:
+        try:
+            said = await self.api.get("compute", "/limits")
+            return nova_quotas(said["limits"]["absolute"])
+        except (ShepherdError, KeyError, TypeError):
+            return ()
+
     async def _image_by_id(self, text: str) -> Thing | None:
         try:
             said = await self.api.get("image", f"/images/{text}")
@@ -245,7 +263,7 @@ class Inventory:
         pages = self.api.pages(service, path, key, params=params, microversion=microversion)
         return [each async for page in pages for each in page]
 
-    def _shelves(self) -> Sequence[Shelf[Thing]]:
+    def _shelves(self) -> Sequence[Shelf[Thing] | Shelf[Quota]]:
         return (
             self._images,
             self._flavors,
@@ -255,7 +273,12 @@ class Inventory:
             self._subnets,
             self._security_groups,
             self._server_groups,
+            self.limits,
         )
+
+
+def _all_of(things: Sequence[Thing]) -> Sequence[Thing]:
+    return things
 
 
 def _is_id(text: str) -> bool:

@@ -20,7 +20,7 @@ from vmshepherd_kit.errors import BadRequest, NotFound, ShepherdError, Unavailab
 
 from ... import marker
 from ...domain import Listing, Vm, VmId, VmState
-from . import servers, states
+from . import failures, servers, states
 from .api import Api
 from .memory import Memory
 
@@ -91,7 +91,13 @@ class Reader:
         if not servers.is_id(vm_id):
             raise _gone(self._api, vm_id)
         version = await self.version()
-        told = await self._api.get("compute", f"/servers/{vm_id}", microversion=version)
+        try:
+            told = await self._api.get("compute", f"/servers/{vm_id}", microversion=version)
+        except NotFound as e:
+            meant = failures.gone(e, vm_id)
+            if meant is e:
+                raise
+            raise meant from e
         server: Mapping[str, Any] = self._api.part(told, "server", "compute")
         if states.is_reclaimed(server):
             raise _gone(self._api, vm_id)

@@ -17,6 +17,7 @@ from vmshepherd_kit import log
 from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import Denied, Refused, ShepherdError, Unauthenticated, Unavailable
 
+from . import failures
 from .circuit import Circuit
 from .credentials import Access, Credentials
 
@@ -114,10 +115,10 @@ class Login:
 
     def _answered(self, error: refusals.HttpError, words: str) -> ShepherdError:
         status = error.http_status or 0
-        if status in {400, 401}:
+        if status in {400, 401} or _is_not_found_by_keystone(error):
             return Unauthenticated(
                 f"{self._where} does not accept the credentials: {words}; correct user, password, "
-                "domain or project"
+                "domain, project or application credential"
             )
         if status == 403:  # noqa: PLR2004
             return Denied(f"{self._where} lets this user not log in: {words}")
@@ -134,6 +135,15 @@ class Login:
             "by itself",
             reason="CLOUD_UNREACHABLE",
         )
+
+
+def _is_not_found_by_keystone(error: refusals.HttpError) -> bool:
+    """Whether Keystone itself says so of what the credentials name; it says the same of a path that
+    it does not know, in other words.
+    """
+    if error.http_status != 404 or error.response is None:  # noqa: PLR2004
+        return False
+    return "could not find " in failures.said(error.response.content).lower()
 
 
 def _words(error: refusals.ClientException) -> str:

@@ -66,7 +66,7 @@ class OpenstackOptions(Settings):
     connections: int = Field(default=16, ge=1, le=200)
     page_size: int | None = Field(default=None, ge=1, le=10_000)
     watch_interval: Annotated[Duration, Field(ge=timedelta(milliseconds=200))] = timedelta(
-        seconds=1
+        milliseconds=500
     )
     force_delete: bool = False
     horizon: Duration = timedelta(seconds=120)

@@ -1,6 +1,7 @@
 """Telling of changes: asks Nova for what changed since it was last asked, while anybody listens.
 
 `cloud` starts one for each place.  Nothing is decided by what is found here: it wakes people up.
+Meanwhile the names that creates will need are kept ready.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from vmshepherd_kit.errors import ShepherdError
 from ...domain import VmId
 from . import servers, states
 from .api import Api
+from .inventory import Inventory
 from .listing import Reader
 from .memory import Memory
 
@@ -31,11 +33,19 @@ class Watcher:
     """Watches one place."""
 
     def __init__(
-        self, api: Api, reader: Reader, memory: Memory, *, clock: Clock, interval: timedelta
+        self,
+        api: Api,
+        reader: Reader,
+        memory: Memory,
+        *,
+        inventory: Inventory,
+        clock: Clock,
+        interval: timedelta,
     ) -> None:
         self._api = api
         self._reader = reader
         self._memory = memory
+        self._inventory = inventory
         self._clock = clock
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
@@ -55,6 +65,7 @@ class Watcher:
         wait = self._interval
         while True:
             now = self._clock.wall()
+            self._inventory.freshen()
             try:
                 await self._tell(since)
             except ShepherdError as e:

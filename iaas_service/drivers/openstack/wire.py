@@ -1,7 +1,8 @@
 """HTTP to the services of one cloud: a bounded number of calls at a time, each bounded in time.
 
-`api` sends with it.  A call whose caller goes away is cut off: what was not sent by then is never
-sent.  Nothing is repeated here, no redirect is followed, and no header is logged.
+`api` sends with it.  Readings and orders have turns of their own: a cloud that is late with orders
+can still be looked at.  A call whose caller goes away is cut off: what was not sent by then is
+never sent.  Nothing is repeated here, no redirect is followed, and no header is logged.
 """
 
 from __future__ import annotations
@@ -48,17 +49,18 @@ class Wire:
         context: ssl.SSLContext,
         patience: timedelta = _PATIENCE,
     ) -> None:
-        """`patience` is how long a call waits for its turn."""
+        """`connections` orders at a time, and as many readings; others wait for `patience`."""
         self._connections = connections
         self._seconds = timeout.total_seconds()
         self._patience = patience.total_seconds()
         self._context = context
-        self._turns = asyncio.Semaphore(connections)
+        self._orders = asyncio.Semaphore(connections)
+        self._readings = asyncio.Semaphore(connections)
         self._client: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
-            limit=self._connections, ssl=self._context, keepalive_timeout=_KEPT_SECONDS
+            limit=2 * self._connections, ssl=self._context, keepalive_timeout=_KEPT_SECONDS
         )
         timeout = aiohttp.ClientTimeout(total=self._seconds)
         self._client = aiohttp.ClientSession(
@@ -82,10 +84,14 @@ class Wire:
         headers: Mapping[str, str],
         params: Mapping[str, str],
         body: Any = None,
+        is_order: bool = False,
     ) -> Answer:
-        """Ask, and read the whole answer.  NoTurnError, NotSentError, NoAnswerError."""
+        """Ask, and read the whole answer.  NoTurnError, NotSentError, NoAnswerError.
+
+        An order makes or changes something.
+        """
         assert self._client is not None, "used within its block"  # noqa: S101
-        async with self._turn():
+        async with self._turn(self._orders if is_order else self._readings):
             try:
                 async with self._client.request(
                     method, url, headers=headers, params=params, json=body, allow_redirects=False
@@ -102,16 +108,16 @@ class Wire:
         return Answer(status=answer.status, headers=answer.headers, body=told)
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _turn(self, turns: asyncio.Semaphore) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._patience):
-                await self._turns.acquire()
+                await turns.acquire()
         except TimeoutError as e:
             raise NoTurnError(f"{self._connections} calls were under way all the time") from e
         try:
             yield
         finally:
-            self._turns.release()
+            turns.release()
 
 
 def _why(error: Exception) -> str:

@@ -339,7 +339,7 @@ async def test_credentials_that_do_not_allow_it_have_a_class_of_their_own() -> N
     async with workplace() as here:
         here.iaas.create_errors = [Denied("not your project")]
         _, [outcome] = await here.act(creating(1))
-        assert outcome.reason == "PERMISSION_DENIED"
+        assert outcome.reason == "DENIED"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def stillborn(name: str) -> Judged:
 
 @pytest.mark.parametrize(
     ("reason", "first"),
-    [("QUOTA_EXCEEDED", 15), ("THROTTLED", 5), ("INVALID_ARGUMENT", 30), ("UNAVAILABLE", 1)],
+    [("QUOTA_EXCEEDED", 15), ("THROTTLED", 5), ("BAD_REQUEST", 30), ("UNAVAILABLE", 1)],
 )
 def test_the_first_patience_fits_the_class_and_doubles(reason: str, first: int) -> None:
     once = failed(Backoff(), reason)

@@ -193,7 +193,7 @@ CHOICE = choosing(1, images=("i", "j"), flavors=("f", "g"), zones=("z", "y"))
     [
         ("NO_CAPACITY", Placement(flavor="f", zone="z")),
         ("QUOTA_EXCEEDED", Placement(flavor="f")),
-        ("INVALID_ARGUMENT", Placement(image="i", flavor="f")),
+        ("BAD_REQUEST", Placement(image="i", flavor="f")),
         ("NOT_FOUND", Placement(image="i", flavor="f")),
     ],
 )
@@ -203,7 +203,7 @@ def test_a_refusal_is_about_as_much_as_its_class_says(reason: str, about: Placem
 
 
 @pytest.mark.parametrize(
-    "reason", ["THROTTLED", "UNAVAILABLE", "PERMISSION_DENIED", "UNAUTHENTICATED", "NEVER_HEARD_OF"]
+    "reason", ["THROTTLED", "UNAVAILABLE", "DENIED", "UNAUTHENTICATED", "NEVER_HEARD_OF"]
 )
 def test_what_another_placement_would_not_help_against_leaves_nothing_out(reason: str) -> None:
     assert not placement.after((), [refused(reason, HERE)], CHOICE, NOW)
@@ -276,7 +276,7 @@ def test_once_nothing_is_left_the_preset_waits_and_then_one_is_tried_alone() -> 
     assert "SLOW_START" in codes(later)
 
 
-@pytest.mark.parametrize("reason", ["THROTTLED", "PERMISSION_DENIED", "UNAVAILABLE"])
+@pytest.mark.parametrize("reason", ["THROTTLED", "DENIED", "UNAVAILABLE"])
 def test_what_no_placement_helps_against_costs_patience_in_spite_of_the_choice(reason: str) -> None:
     memory = after_refusal(reason, choosing(3, zones=ZONES))
     assert memory.backoff.failures == 1
@@ -293,7 +293,7 @@ def test_a_changed_spec_is_tried_at_once_wherever_the_former_was_refused() -> No
         accepted_count=1,
         shortages=(short(image="i"), short(image="j")),
         backoff=Backoff(
-            failures=2, until=NOW + seconds(9), reason="INVALID_ARGUMENT", spec_hash="spec-0"
+            failures=2, until=NOW + seconds(9), reason="BAD_REQUEST", spec_hash="spec-0"
         ),
     )
     plan = decide(seen(what, memory=memory))

@@ -135,3 +135,32 @@ def test_a_service_that_is_away_for_a_while_throttles_readings_alone() -> None:
     told = error(CREATE, away)
     assert isinstance(told, OutcomeUnknown)
     assert told.retry_after == timedelta(seconds=30)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        # To GET, to an action, and to DELETE, as Nova of Zed says it.
+        "Instance 8d3c2a3e-0a0e-4a53-9d1b-7f0c2d6f5e11 could not be found.",
+        "Instance could not be found",
+    ],
+)
+def test_a_server_is_gone_when_nova_says_so(words: str) -> None:
+    error = failures.refusal(READING, answer(404, words, kind="itemNotFound"), NOW)
+    assert isinstance(error, NotFound)
+    assert failures.gone(error, "vm-1") is error
+
+
+@pytest.mark.parametrize("words", ["", "The resource could not be found.", "no such page"])
+def test_a_404_of_somebody_else_proves_nothing_about_a_server(words: str) -> None:
+    error = failures.refusal(READING, answer(404, words), NOW)
+    assert isinstance(error, NotFound)
+    meant = failures.gone(error, "vm-1")
+    assert isinstance(meant, Unavailable)
+    assert meant.reason == "CLOUD_FAILING"
+    assert error.message in meant.message
+
+
+def test_a_catalogue_without_nova_proves_nothing_about_a_server() -> None:
+    error = NotFound("the catalogue has no compute service", reason="NO_SUCH_SERVICE")
+    assert isinstance(failures.gone(error, "vm-1"), Unavailable)

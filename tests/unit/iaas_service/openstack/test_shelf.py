@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 
 import pytest
@@ -18,6 +18,8 @@ class Source:
 
     def __init__(self) -> None:
         self.things = ["debian"]
+        # Of certain readings, by their number.
+        self.answer_of: dict[int, list[str]] = {}
         self.readings = 0
         self.failure: Exception | None = None
         self.gate = asyncio.Event()
@@ -25,10 +27,11 @@ class Source:
 
     async def read(self) -> Sequence[str]:
         self.readings += 1
+        number = self.readings
         await self.gate.wait()
         if self.failure:
             raise self.failure
-        return list(self.things)
+        return self.answer_of.get(number, list(self.things))
 
 
 @pytest.fixture
@@ -128,3 +131,130 @@ async def test_who_goes_away_does_not_take_the_reading_along(
     source.gate.set()
     assert await second == ["debian"]
     assert source.readings == 1
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """What is read in the background takes a few turns of the loop, and no time."""
+    for _ in range(100):
+        if is_so():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never became so")
+
+
+async def test_what_is_asked_for_all_the_time_is_never_waited_for_again(
+    shelf: Shelf[str], source: Source, clock: FakeClock
+) -> None:
+    await shelf.things()
+    source.gate.clear()
+    source.things = ["debian-13"]
+    await clock.advance(timedelta(seconds=40))
+    answers = await asyncio.gather(*(shelf.things() for _ in range(10)))
+    assert answers == [["debian"]] * 10, "the old reading is given at once"
+    await until(lambda: source.readings == 2)
+    source.gate.set()
+    await until(lambda: shelf.read_at == clock.elapsed())
+    assert await shelf.things() == ["debian-13"]
+    assert source.readings == 2
+
+
+async def test_a_reading_in_the_background_that_fails_keeps_the_old_one_until_its_age_ends(
+    shelf: Shelf[str], source: Source, clock: FakeClock
+) -> None:
+    await shelf.things()
+    source.failure = Unavailable("away")
+    for seconds in (40, 1, 5):
+        await clock.advance(timedelta(seconds=seconds))
+        assert await shelf.things() == ["debian"]
+        await settle()
+    assert source.readings == 3, "tried again after five seconds, not sooner"
+    await clock.advance(timedelta(seconds=14))
+    with pytest.raises(Unavailable):
+        await shelf.things()
+
+
+async def test_what_was_looked_up_once_is_kept_ready_for_a_create_after_a_quiet_hour(
+    shelf: Shelf[str], source: Source, clock: FakeClock
+) -> None:
+    await shelf.find(lambda all_: named("debian", all_))
+    for _ in range(360):
+        await clock.advance(timedelta(seconds=10))
+        shelf.freshen()
+        await settle()
+    assert source.readings == 1 + 3600 // 40
+    source.gate.clear()
+    assert await shelf.find(lambda all_: named("debian", all_)) == "debian"
+
+
+async def test_what_was_never_looked_up_is_not_kept_ready(
+    shelf: Shelf[str], source: Source, clock: FakeClock
+) -> None:
+    shelf.freshen()
+    await shelf.things()
+    await clock.advance(timedelta(minutes=10))
+    shelf.freshen()
+    await settle()
+    assert source.readings == 1
+
+
+async def test_an_hour_without_the_cloud_is_harmless_to_what_is_kept_ready(
+    shelf: Shelf[str], source: Source, clock: FakeClock
+) -> None:
+    await shelf.find(lambda all_: named("debian", all_))
+    source.failure = Unavailable("away")
+    for _ in range(600):
+        await clock.advance(timedelta(seconds=6))
+        shelf.freshen()
+        await settle()
+    source.failure = None
+    await clock.advance(timedelta(seconds=6))
+    shelf.freshen()
+    await settle()
+    readings = source.readings
+    assert await shelf.things() == ["debian"]
+    assert source.readings == readings
+
+
+async def test_a_reading_that_began_before_the_question_does_not_prove_that_there_is_nothing(
+    shelf: Shelf[str], source: Source, clock: FakeClock
+) -> None:
+    await shelf.find(lambda all_: named("debian", all_))
+    await clock.advance(timedelta(seconds=45))
+    source.gate.clear()
+    shelf.freshen()
+    await until(lambda: source.readings == 2)
+    await clock.advance(timedelta(seconds=5))
+    asked = asyncio.create_task(shelf.find(lambda all_: named("golden", all_)))
+    await settle()
+    source.answer_of = {2: ["debian"], 3: ["debian", "golden"]}
+    source.gate.set()
+    assert await asked == "golden"
+
+
+async def test_what_is_to_be_forgotten_does_not_come_back_by_a_reading_from_before(
+    shelf: Shelf[str], source: Source, clock: FakeClock
+) -> None:
+    await shelf.things()
+    await clock.advance(timedelta(seconds=45))
+    source.gate.clear()
+    await shelf.things()
+    await until(lambda: source.readings == 2)
+    await clock.advance(timedelta(seconds=1))
+    shelf.forget()
+    source.answer_of = {2: ["debian"], 3: ["debian-13"]}
+    source.gate.set()
+    assert await shelf.things() == ["debian-13"]
+
+
+async def test_what_must_be_of_now_is_read_once_for_all_who_ask_side_by_side(
+    shelf: Shelf[str], source: Source, clock: FakeClock
+) -> None:
+    await shelf.things()
+    await clock.advance(timedelta(seconds=1))
+    await asyncio.gather(*(shelf.things(kept=timedelta(0)) for _ in range(100)))
+    assert source.readings == 2
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)

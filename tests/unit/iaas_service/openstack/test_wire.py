@@ -18,23 +18,32 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
 class Cloud:
-    """Answers when it is told to, and counts what it was asked."""
+    """Answers orders when it is told to, readings at once, and counts what it was asked."""
 
     def __init__(self) -> None:
         self.asked = 0
+        self.orders = 0
+        self.most_orders = 0
         self.is_asked = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while await reader.readuntil(b"\r\n\r\n"):
+            while request := await reader.readuntil(b"\r\n\r\n"):
                 self.asked += 1
-                self.is_asked.set()
-                await self.may_answer.wait()
+                if request.startswith(b"POST"):
+                    await self.hang()
                 writer.write(ANSWER)
         finally:
             writer.close()
+
+    async def hang(self) -> None:
+        self.orders += 1
+        self.most_orders = max(self.most_orders, self.orders)
+        self.is_asked.set()
+        await self.may_answer.wait()
+        self.orders -= 1
 
 
 @pytest.fixture
@@ -54,6 +63,28 @@ async def cloud() -> AsyncIterator[Cloud]:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def order(wire: Wire, cloud: Cloud) -> failures.Answer:
+    return await wire.send("POST", cloud.url, headers={}, params={}, is_order=True)
+
+
+async def test_a_listing_is_answered_while_every_order_hangs(cloud: Cloud) -> None:
+    wire = Wire(
+        connections=1,
+        timeout=timedelta(seconds=60),
+        context=ssl.create_default_context(),
+        patience=timedelta(seconds=30),
+    )
+    async with wire:
+        orders = [asyncio.create_task(order(wire, cloud)) for _ in range(3)]
+        await cloud.is_asked.wait()
+        listing = await wire.send("GET", cloud.url, headers={}, params={})
+        assert listing.status == 200
+        assert not any(each.done() for each in orders)
+        cloud.may_answer.set()
+        assert [answer.status for answer in await asyncio.gather(*orders)] == [200] * 3
+    assert cloud.most_orders == 1
+
+
 async def test_a_call_that_gets_no_turn_is_surely_not_sent(cloud: Cloud) -> None:
     wire = Wire(
         connections=1,
@@ -62,10 +93,10 @@ async def test_a_call_that_gets_no_turn_is_surely_not_sent(cloud: Cloud) -> None
         patience=timedelta(milliseconds=50),
     )
     async with wire:
-        first = asyncio.create_task(wire.send("POST", cloud.url, headers={}, params={}))
+        first = asyncio.create_task(order(wire, cloud))
         await cloud.is_asked.wait()
         with pytest.raises(NoTurnError, match="1 calls were under way"):
-            await wire.send("POST", cloud.url, headers={}, params={})
+            await order(wire, cloud)
         cloud.may_answer.set()
         assert (await first).status == 200
         assert (await wire.send("GET", cloud.url, headers={}, params={})).status == 200

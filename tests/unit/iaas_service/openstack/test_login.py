@@ -1,0 +1,94 @@
+"""What a refused login means: Keystone's own words are told apart from those of whoever else
+answers at its address.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import requests
+from keystoneauth1 import exceptions as refusals
+
+from iaas_service.drivers.openstack.login import Login
+from vmshepherd_kit.errors import Denied, Refused, ShepherdError, Unauthenticated, Unavailable
+from vmshepherd_kit.testing import FakeClock
+
+Ask = Callable[[int, bytes, str], Any]
+KEYSTONE = "http://127.0.0.1:5000/v3/auth/tokens"
+# As Keystone of Zed said them.
+NO_CREDENTIAL = "Could not find Application Credential: 3ac16d."
+NO_SUCH_PATH = "(http://127.0.0.1:5000/v9/auth/tokens): The resource could not be found."
+
+
+def keystones(status: int, message: str) -> bytes:
+    error = {"code": status, "message": message, "title": "Not Found"}
+    return json.dumps({"error": error}).encode()
+
+
+@pytest.fixture
+async def refused() -> AsyncIterator[Ask]:
+    """The error of a login that is answered like this."""
+    with ThreadPoolExecutor(1) as threads:
+
+        async def ask(status: int, body: bytes, kind: str = "application/json") -> ShepherdError:
+            answer = requests.Response()
+            answer.status_code, answer._content = status, body
+            answer.headers["Content-Type"] = kind
+
+            def log_in() -> None:
+                raise refusals.from_response(answer, "POST", KEYSTONE)
+
+            credentials = cast("Any", SimpleNamespace(login=log_in))
+            login = Login(credentials, where="osk", clock=FakeClock(), threads=threads)
+            with pytest.raises(ShepherdError) as refusal:
+                await login.access()
+            return refusal.value
+
+        yield ask
+
+
+async def test_credentials_that_keystone_does_not_find_are_named_as_it_names_them(
+    refused: Ask,
+) -> None:
+    error = await refused(404, keystones(404, NO_CREDENTIAL), "application/json")
+    assert isinstance(error, Unauthenticated)
+    assert NO_CREDENTIAL in error.message
+    assert "identity service" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (keystones(404, NO_SUCH_PATH), "application/json"),
+        (b"<html>Not Found</html>", "text/html"),
+        (b"{}", "application/json"),
+        (b"[1]", "application/json"),
+        (b'{"error": "no such thing"}', "application/json"),
+        (b'{"error": {"message": 5}}', "application/json"),
+        (b"not even that", "application/json"),
+    ],
+)
+async def test_an_address_without_an_identity_service_is_told_as_such(
+    refused: Ask, body: bytes, kind: str
+) -> None:
+    error = await refused(404, body, kind)
+    assert isinstance(error, Refused)
+    assert "there is no identity service at the auth_url of osk" in error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, Unauthenticated), (401, Unauthenticated), (403, Denied)]
+)
+async def test_a_refusal_is_for_a_person_to_mend(
+    refused: Ask, status: int, kind: type[ShepherdError]
+) -> None:
+    assert isinstance(await refused(status, keystones(status, "no"), "application/json"), kind)
+
+
+async def test_a_keystone_that_fails_is_tried_again(refused: Ask) -> None:
+    assert isinstance(await refused(500, b"", "text/plain"), Unavailable)
