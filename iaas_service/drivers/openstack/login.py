@@ -7,6 +7,7 @@ the same login; one that failed is told to all of them, and is tried again after
 from __future__ import annotations
 
 import asyncio
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Final
@@ -25,6 +26,9 @@ from .credentials import Access, Credentials
 _EARLY: Final = timedelta(minutes=2)
 # Identity services lock an account that fails too often.
 _AFTER_REFUSAL: Final = timedelta(seconds=10)
+
+# A number of this very request, by which the same refusal would look like a new one.
+_NUMBER: Final = re.compile(r" ?\(Request-ID: [^)]*\)")
 
 _log = log.get("iaas.openstack")
 
@@ -147,5 +151,5 @@ def _is_not_found_by_keystone(error: refusals.HttpError) -> bool:
 
 
 def _words(error: refusals.ClientException) -> str:
-    """What it says, on one line; keystoneauth quotes no secrets in it."""
-    return " ".join(str(error).split())[:300]
+    """What it says, on one line, the same each time; keystoneauth quotes no secrets in it."""
+    return " ".join(_NUMBER.sub("", str(error)).split())[:300]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -33,12 +34,14 @@ def keystones(status: int, message: str) -> bytes:
 @pytest.fixture
 async def refused() -> AsyncIterator[Ask]:
     """The error of a login that is answered like this."""
+    numbers = count()
     with ThreadPoolExecutor(1) as threads:
 
         async def ask(status: int, body: bytes, kind: str = "application/json") -> ShepherdError:
             answer = requests.Response()
             answer.status_code, answer._content = status, body
             answer.headers["Content-Type"] = kind
+            answer.headers["x-openstack-request-id"] = f"req-{next(numbers)}"
 
             def log_in() -> None:
                 raise refusals.from_response(answer, "POST", KEYSTONE)
@@ -88,6 +91,11 @@ async def test_a_refusal_is_for_a_person_to_mend(
     refused: Ask, status: int, kind: type[ShepherdError]
 ) -> None:
     assert isinstance(await refused(status, keystones(status, "no"), "application/json"), kind)
+
+
+async def test_the_same_refusal_is_told_in_the_same_words_each_time(refused: Ask) -> None:
+    first, second = [await refused(401, keystones(401, "no")) for _ in range(2)]
+    assert first.message == second.message
 
 
 async def test_a_keystone_that_fails_is_tried_again(refused: Ask) -> None:
