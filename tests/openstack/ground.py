@@ -148,8 +148,11 @@ class OpenStack:
         wanted = {"quota_set": {**limits, "force": True}}
         self.admin.put("compute", f"/os-quota-sets/{project.project_id}", wanted)
 
-    def revoke_tokens(self, project: Project) -> None:
-        """All tokens of its user, at once and for all services; those of later are good."""
+    def revoke_tokens(self, project: Project, *, is_heard: bool = True) -> None:
+        """All tokens of its user, at once and for all services; those of later are good.
+
+        Not heard of, services go on with what they remember of a token.
+        """
         user = f"/users/{project.api.user_id}"
         for enabled in (False, True):
             self.admin.call("PATCH", "identity", user, {"user": {"enabled": enabled}})
@@ -213,6 +216,15 @@ class OpenStack:
         """Let Nova call it `error` or `active`, whatever it is."""
         body = {"os-resetState": {"state": state}}
         self.admin.post("compute", f"/servers/{server_id}/action", body)
+
+    def keep_for_a_while(self, server_id: str) -> None:
+        """Let it be SOFT_DELETED, as where a cloud reclaims what was deleted some time later."""
+        for cell in ("cell1", "cell2"):
+            database.sql(
+                self.place,
+                f"UPDATE nova_{cell}.instances SET vm_state = 'soft-delete', updated_at = "
+                f"UTC_TIMESTAMP() WHERE uuid = '{server_id}'",
+            )
 
     def say(self, server_id: str, text: str) -> None:
         """Let this be on its console."""
