@@ -42,3 +42,13 @@ class HastyClock(SystemClock):
     async def sleep(self, duration: timedelta) -> None:
         self.naps.append(duration)
         await super().sleep(min(duration, timedelta(milliseconds=50)))
+
+
+class StandingClock(SystemClock):
+    """No time passes by it, however long something takes."""
+
+    def __init__(self) -> None:
+        self._stands_at = super().elapsed()
+
+    def elapsed(self) -> timedelta:
+        return self._stands_at

@@ -14,7 +14,7 @@ from tests.openstack import shared
 from tests.openstack.clocks import LeapingClock
 from tests.openstack.cloud.place import Place
 from tests.openstack.driver import driver
-from tests.openstack.faults import Closed, Endless, Refusal, Unanswered
+from tests.openstack.faults import Closed, Empty, Endless, Refusal, Unanswered
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
 from vmshepherd_kit.errors import Throttled, Unavailable
@@ -102,13 +102,26 @@ async def test_pages_that_never_end_are_given_up(
         assert len(circle.met) == 4
 
 
-async def test_a_page_without_anything_is_the_last_one(home: Project, proxy: Proxy) -> None:
+async def test_a_page_without_anything_is_the_last_one(
+    home: Project, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_module, "_PAGES", 4)
     async with driver(home, auth_url=proxy.auth_url) as cloud:
         await cloud.list()
         proxy.on("compute", "GET", "/servers/detail", Endless(key="servers"))
         with proxy.counting() as calls:
             assert (await cloud.list()).complete
         assert calls[DETAIL] == 1
+
+
+async def test_a_good_answer_of_something_else_is_no_empty_list(
+    home: Project, proxy: Proxy
+) -> None:
+    async with driver(home, auth_url=proxy.auth_url) as cloud:
+        await cloud.list()
+        proxy.on("compute", "GET", "/servers/detail", Empty(key="somebody_elses"))
+        with pytest.raises(Unavailable, match="answered without 'servers'"):
+            await cloud.list()
 
 
 async def test_callers_who_had_no_turn_do_not_open_the_circuit(home: Project, proxy: Proxy) -> None:

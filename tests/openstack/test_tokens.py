@@ -11,7 +11,7 @@ import pytest
 from iaas_service.domain import VmId
 from iaas_service.testing import eventually
 from tests.openstack import shared
-from tests.openstack.clocks import LeapingClock
+from tests.openstack.clocks import LeapingClock, StandingClock
 from tests.openstack.cloud.place import Place
 from tests.openstack.driver import driver
 from tests.openstack.faults import Closed, Fault, Refusal
@@ -126,3 +126,16 @@ async def test_a_keystone_that_is_away_is_left_alone_most_of_the_time(
                 await cloud.list()
         # Three open the circuit; on a slow machine some intervals may pass meanwhile.
         assert len(away.met) <= 20 * a_login
+
+
+async def test_a_login_that_failed_for_a_moment_is_tried_again_by_the_next_caller(
+    home: Project, proxy: Proxy
+) -> None:
+    # It never leaps: no time need pass.
+    clock = StandingClock()
+    async with driver(home, auth_url=proxy.auth_url, clock=clock) as cloud:
+        proxy.on("identity", "*", ".*", Refusal(status=503, forwarded=False))
+        with pytest.raises(Unavailable, match="cannot be asked for a token"):
+            await cloud.list()
+        proxy.calm()
+        assert (await cloud.list()).complete
