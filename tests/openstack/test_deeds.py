@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from iaas_service.domain import Vm
+from iaas_service.domain import Gone, Vm
+from iaas_service.drivers.openstack import inventory as inventory_module
 from iaas_service.testing import THE_LEAST, a_running_vm, an_order, eventually
 from tests.openstack.driver import driver
 from tests.openstack.faults import Empty, Older, Refusal
@@ -106,7 +107,11 @@ async def test_two_processes_find_each_others_server_group(project: Project, pro
         assert len(group["members"]) == 2
 
 
-async def test_of_two_groups_of_one_name_all_use_the_same(project: Project) -> None:
+async def test_of_several_groups_of_one_name_all_use_the_same(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each stands on a page of its own.
+    monkeypatch.setattr(inventory_module, "_PAGES", {"limit": 1})
     async with driver(project) as cloud:
         name = "vmshepherd contract web soft-affinity"
         wanted = {"server_group": {"name": name, "policy": "soft-affinity"}}
@@ -134,10 +139,13 @@ async def test_a_group_that_is_made_and_not_listed_makes_no_vm(
 
 
 async def test_what_nova_calls_gone_was_gone(project: Project, proxy: Proxy) -> None:
-    async with driver(project, auth_url=proxy.auth_url) as cloud:
+    async with driver(project, auth_url=proxy.auth_url, watch_interval="1h") as cloud:
         vm = await cloud.create(an_order())
         proxy.on("compute", "DELETE", "/servers/.*", Refusal(status=404, forwarded=False))
-        assert not await cloud.terminate(vm)
+        with cloud.watch() as changes:
+            assert not await cloud.terminate(vm)
+            [change] = await asyncio.wait_for(changes.next(), 60)
+            assert isinstance(change, Gone)
         proxy.on("compute", "GET", "/servers/.*", Refusal(status=404, forwarded=False))
         with pytest.raises(NotFound):
             await cloud.reboot(vm)
