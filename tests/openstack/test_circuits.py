@@ -86,7 +86,7 @@ async def test_a_service_that_is_away_bars_no_other(home: Project, proxy: Proxy)
         proxy.on("network", "*", ".*", Closed(forwarded=False))
         for _ in range(4):
             with pytest.raises(Unavailable, match="Neutron"):
-                await cloud.catalog()
+                await cloud.sites[0].inventory.networks()
         assert (await cloud.list()).complete
 
 

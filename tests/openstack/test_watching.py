@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
 from vmshepherd_kit.errors import NotFound
 
-OFTEN = {"watch_interval": "200ms"}
+OFTEN: dict[str, Any] = {"watch_interval": "200ms"}
 DETAIL = "compute GET /servers/detail"
 
 

@@ -52,7 +52,8 @@ async def test_what_is_gone_is_told_as_it_was_and_once(memory: Memory) -> None:
     [change] = await told(memory, *bury)
     assert isinstance(change, Gone)
     assert (change.vm.state, change.vm.metadata) == (VmState.TERMINATED, VM.metadata)
-    assert memory.place(VM.vm_id) is memory.last(VM.vm_id) is None
+    assert memory.place(VM.vm_id) is None
+    assert memory.last(VM.vm_id) is None
 
 
 async def test_an_answer_that_was_long_under_way_revives_nobody(memory: Memory) -> None:
