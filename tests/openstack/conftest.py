@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from iaas_service import testing
 from tests.openstack import shared
 from tests.openstack.cloud.place import Place
-from tests.openstack.ground import OpenStack, Project
+from tests.openstack.ground import PATIENCE_SECONDS, OpenStack, Project
 from tests.openstack.proxy import Proxy
 
 # Of a test itself: whoever comes first waits for the whole cloud to start, others for their turn.
-_TIMEOUT_SECONDS = 300
+_TIMEOUT_SECONDS = 900
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,6 +35,12 @@ def openstack_place() -> Iterator[Place]:
         pytest.skip(how)
     with shared.cloud_of_this_run() as place:
         yield place
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the ground waits for its servers, so long do the tests of the port here."""
+    monkeypatch.setattr(testing, "_PATIENCE", timedelta(seconds=PATIENCE_SECONDS))
 
 
 @pytest.fixture

@@ -128,3 +128,40 @@ class Forgetful(Fault):
         said["servers"] = [each for each in said["servers"] if each["id"] not in forgotten]
         body = json.dumps(said).encode()
         return Answer(status=answer.status, headers=answer.headers, body=body)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endless(Fault):
+    """Each page of a collection says that there is one more, the same one."""
+
+    key: str
+
+    def after(self, answer: Answer, *, newest: Sequence[str]) -> Answer:
+        said: Any = json.loads(answer.body)
+        said[f"{self.key}_links"] = [{"rel": "next", "href": "http://elsewhere/?limit=1000"}]
+        body = json.dumps(said).encode()
+        return Answer(status=answer.status, headers=answer.headers, body=body)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Older(Fault):
+    """Says that Nova is of an older release; to requests of its time it answers as that one did."""
+
+    microversion: str
+
+    def after(self, answer: Answer, *, newest: Sequence[str]) -> Answer:
+        said: Any = json.loads(answer.body)
+        said["version"]["version"] = self.microversion
+        body = json.dumps(said).encode()
+        return Answer(status=answer.status, headers=answer.headers, body=body)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Empty(Fault):
+    """A collection in which there is nothing, whatever the cloud has."""
+
+    key: str
+
+    def after(self, answer: Answer, *, newest: Sequence[str]) -> Answer:
+        body = json.dumps({self.key: []}).encode()
+        return Answer(status=answer.status, headers=answer.headers, body=body)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iaas_service.domain import VmId
+from iaas_service.domain import Vm, VmId
 from iaas_service.testing import an_order, eventually
 from tests.openstack.cloud.place import PASSWORD
 from tests.openstack.driver import driver, driver_of
@@ -161,6 +161,9 @@ async def test_vms_live_in_the_project_that_their_preset_chooses(openstack: Open
         try:
             assert vm.vm_id in {each.vm_id for each in (await there.list()).vms}
             assert vm.vm_id in {each.vm_id for each in (await cloud.list()).vms}
+            async with driver_of(given) as newcomer:
+                [found] = await newcomer.get([vm.vm_id])
+                assert isinstance(found, Vm), "it is in the second of the places"
         finally:
             assert await cloud.terminate(vm)
     async with driver_of({**given, "projects": ["demo"]}) as here:

@@ -10,7 +10,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,18 @@ import pytest
 import yaml
 
 from iaas_service.domain import Check, CheckStatus, Spec
-from iaas_service.drivers.openstack import OpenstackCloud, OpenstackOptions
+from iaas_service.drivers.openstack import OpenstackCloud
 from iaas_service.drivers.openstack import examine as examining
 from tests.e2e.daemon import VMSHEPHERD
 from tests.openstack import shared
+from tests.openstack.clocks import WrongClock
 from tests.openstack.cloud import seed
 from tests.openstack.cloud.api import Api
 from tests.openstack.cloud.place import PASSWORD, Place
-from tests.openstack.driver import SUITE, driver, driver_of
+from tests.openstack.driver import driver, driver_of
 from tests.openstack.faults import Closed, Page, Refusal, Unanswered
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
-from vmshepherd_kit import settings
-from vmshepherd_kit.clock import SystemChance, SystemClock
 
 REST = ("clock", "Nova", "Glance", "Neutron", "offers", "leftovers")
 
@@ -227,27 +226,11 @@ async def test_a_clock_that_is_wrong_is_told_by_how_much(
     openstack: OpenStack, home: Project
 ) -> None:
     for hours, words in ((1, "ahead of"), (-1, "behind")):
-        cloud = OpenstackCloud(
-            settings.parse(home.credentials(), OpenstackOptions),
-            provider="osk",
-            suite=SUITE,
-            clock=WrongClock(timedelta(hours=hours)),
-            chance=SystemChance(),
-        )
+        cloud = driver_of(home.credentials(), clock=WrongClock(timedelta(hours=hours)))
         clock = (await checked(cloud))["clock"]
         assert clock.status is CheckStatus.WRONG
         assert words in clock.message
         assert "NTP" in clock.way_out
-
-
-class WrongClock(SystemClock):
-    """One that is off."""
-
-    def __init__(self, off: timedelta) -> None:
-        self._off = off
-
-    def wall(self) -> datetime:
-        return super().wall() + self._off
 
 
 async def test_a_spec_is_told_by_what_it_stands_for(openstack: OpenStack, home: Project) -> None:

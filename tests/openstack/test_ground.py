@@ -6,6 +6,7 @@ import urllib.request
 
 import pytest
 
+from tests.openstack.cloud import program
 from tests.openstack.cloud.api import Api, Refused
 from tests.openstack.ground import OpenStack, Project, until
 
@@ -109,8 +110,10 @@ def test_one_image_exists_twice_for_demo_alone(openstack: OpenStack, project: Pr
 def test_a_test_that_did_not_say_so_cannot_break_the_cloud(openstack: OpenStack) -> None:
     with pytest.raises(AssertionError, match="alone"):
         openstack.stop("nova-api")
-    with pytest.raises(AssertionError, match="alone"), openstack.cell_down():
-        pass
+    for fault in (openstack.cell_down(), openstack.cell_silent(), openstack.without("rabbit")):
+        with pytest.raises(AssertionError, match="alone"), fault:
+            pass
+    assert program.lacking(openstack.place) == []
 
 
 @pytest.mark.alone

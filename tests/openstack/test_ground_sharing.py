@@ -8,7 +8,9 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -155,3 +157,51 @@ def test_two_places_have_ports_of_their_own_and_keep_them(tmp_path: Path) -> Non
     other = Place(tmp_path / "other", one.first_port + PORTS_NEEDED)
     ports = [{place.port(name) for name in ("keystone", "nova", "epmd")} for place in (one, other)]
     assert not ports[0] & ports[1]
+
+
+@pytest.fixture
+def whole(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A place where all runs that should."""
+    monkeypatch.setattr(program, "lacking", lambda _: [])
+    return place
+
+
+@pytest.mark.parametrize(("first", "second"), [(False, True), (True, False), (True, True)])
+def test_who_breaks_the_cloud_waits_for_all_others_and_they_for_him(
+    whole: Place, *, first: bool, second: bool
+) -> None:
+    began = threading.Event()
+
+    def another() -> None:
+        with shared.turn(whole, alone=second):
+            began.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with shared.turn(whole, alone=first):
+            waiting = pool.submit(another)
+            assert not began.wait(0.3)
+        waiting.result(30)
+    assert began.is_set()
+
+
+def test_who_breaks_nothing_waits_for_nobody_who_does_not(whole: Place) -> None:
+    with shared.turn(whole, alone=False), shared.turn(whole, alone=False):
+        pass
+
+
+def test_what_somebody_left_broken_is_mended_by_one_who_has_it_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = ["nova-api"]
+
+    def heal(_: Place) -> None:
+        with (place.folder / "turns").open("a") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        broken.clear()
+
+    monkeypatch.setattr(program, "lacking", lambda _: broken)
+    monkeypatch.setattr(program, "heal", heal)
+    with shared.turn(place, alone=False):
+        assert broken == []
+        with shared.turn(place, alone=False):
+            pass

@@ -217,9 +217,13 @@ def _access(told: AccessInfo, region: CloudRegion) -> Access:
 
 def _lifetime(told: AccessInfo) -> timedelta:
     """Between two times of the same clock, the cloud's: ours may be wrong."""
-    if told.expires is None or told.issued is None:
+    try:
+        expires, issued = told.expires, told.issued
+    except KeyError:
         return _LIFETIME
-    return timedelta(seconds=(told.expires - told.issued).total_seconds())
+    if expires is None or issued is None:
+        return _LIFETIME
+    return timedelta(seconds=(expires - issued).total_seconds())
 
 
 def _endpoint(told: AccessInfo, region: CloudRegion, service: str) -> str | None:

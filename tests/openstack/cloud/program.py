@@ -58,7 +58,10 @@ def up(place: Place, say: Callable[[str], object]) -> None:
 def down(place: Place, *, keep_data: bool = False) -> None:
     """End all that runs, and leave nothing."""
     place.run("is-up").unlink(missing_ok=True)
-    daemons.stop(place, *(name for name in daemons.names(place) if name not in services.STORES))
+    # Nova's services and Neutron's do not end within ten seconds of being told to.
+    patience = 10 if keep_data else 1
+    others = (name for name in daemons.names(place) if name not in services.STORES)
+    daemons.stop(place, *others, patience=patience)
     daemons.stop(place, *services.STORES, patience=20)
     if not keep_data:
         shutil.rmtree(place.folder, ignore_errors=True)

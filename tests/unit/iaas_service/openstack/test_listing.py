@@ -1,0 +1,34 @@
+"""How one page is sorted: what is ours, what cannot be seen, and what is no VM any more."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from iaas_service.drivers.openstack.api import Api
+from iaas_service.drivers.openstack.listing import Reader, _Reading
+from iaas_service.drivers.openstack.memory import Memory
+from tests.unit.iaas_service.openstack.captured import ACTIVE, BUILDING, PARTIAL
+
+
+def sorted_(*page: dict[str, Any]) -> _Reading:
+    nobody = cast(Api, None)
+    reading = _Reading()
+    Reader(nobody, Memory(), suite_id="contract", page_size=None)._sort(page, reading)
+    return reading
+
+
+def test_ours_are_known_by_the_marker_alone() -> None:
+    stranger = {**BUILDING, "name": ACTIVE["name"]}
+    reading = sorted_(ACTIVE, stranger)
+    assert set(reading.ours) == {ACTIVE["id"]}
+    assert reading.hidden == set()
+
+
+def test_a_server_without_name_and_metadata_is_hidden_not_a_stranger() -> None:
+    reading = sorted_(PARTIAL)
+    assert (reading.ours, reading.hidden) == ({}, {PARTIAL["id"]})
+
+
+def test_what_the_cloud_keeps_for_a_while_is_neither_ours_nor_hidden() -> None:
+    reading = sorted_({**ACTIVE, "status": "SOFT_DELETED"}, {**PARTIAL, "status": "SOFT_DELETED"})
+    assert (reading.ours, reading.hidden) == ({}, set())
