@@ -114,9 +114,9 @@ class Reader:
         )
         return [server async for page in pages for server in page]
 
-    def is_ours(self, vm: Vm) -> bool:
-        """Whether it bears the marker of the suite."""
-        return marker.read(vm.metadata, self._suite_id) is not None
+    def is_ours(self, metadata: Mapping[str, str]) -> bool:
+        """Whether they bear the marker of the suite."""
+        return marker.read(metadata, self._suite_id) is not None
 
     async def version(self) -> str:
         """The microversion that reading is done in."""
@@ -161,7 +161,7 @@ class Reader:
                 continue
             if states.is_partial(server):
                 reading.hidden.add(VmId(server["id"]))
-            elif marker.read(server["metadata"], self._suite_id):
+            elif self.is_ours(server["metadata"]):
                 vm = servers.vm(server)
                 reading.ours[vm.vm_id] = vm
 
@@ -196,12 +196,12 @@ class Reader:
         else:
             if vm is None:
                 reading.reasons.append(f"VM {vm_id} is in a cell that does not answer")
-            elif self.is_ours(vm):
+            elif self.is_ours(vm.metadata):
                 reading.ours[vm_id] = vm
                 reading.reasons.append(f"VM {vm_id} exists and was not listed")
 
     def _noted(self, vm: Vm) -> Vm:
-        if self.is_ours(vm):
+        if self.is_ours(vm.metadata):
             return self._memory.saw(self._api, vm)
         self._memory.forget(vm.vm_id)
         return vm

@@ -82,7 +82,5 @@ class Watcher:
         for server in await self._reader.changed(moment.strftime("%Y-%m-%dT%H:%M:%SZ")):
             if states.is_deleted(server):
                 self._memory.bury(VmId(server["id"]))
-            elif not states.is_partial(server):
-                vm = servers.vm(server)
-                if self._reader.is_ours(vm):
-                    self._memory.saw(self._api, vm)
+            elif not states.is_partial(server) and self._reader.is_ours(server["metadata"]):
+                self._memory.saw(self._api, servers.vm(server))

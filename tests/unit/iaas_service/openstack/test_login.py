@@ -94,7 +94,7 @@ async def test_a_refusal_is_for_a_person_to_mend(
 
 
 async def test_the_same_refusal_is_told_in_the_same_words_each_time(refused: Ask) -> None:
-    first, second = [await refused(401, keystones(401, "no")) for _ in range(2)]
+    first, second = [await refused(401, keystones(401, "no"), "application/json") for _ in "ab"]
     assert first.message == second.message
 
 
