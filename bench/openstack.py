@@ -5,6 +5,7 @@
     python bench/openstack.py storm --creates 500
     python bench/openstack.py cells --times 5 --seconds 60
     python bench/openstack.py listing --servers 1000
+    python bench/openstack.py listing --servers 500 --copied 19 --page-size 1000 --times 2
 
 Each has a module of its own beside this one, which tells what it does. A cloud is started for the
 run, which takes some minutes, unless VMSHEPHERD_OPENSTACK names the folder of one that runs
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     cells.add_argument("--vms", type=int, default=6, help="of each of the four presets")
     listing = shows.add_parser("listing", help="many servers, page by page, against curl")
     listing.add_argument("--servers", type=int, default=1000)
+    listing.add_argument("--copied", type=int, default=0, help="copies of each, in the database")
     listing.add_argument("--page-size", type=int, default=100)
     listing.add_argument("--times", type=int, default=7)
     listing.add_argument("--aim", type=float, default=1.5, help="times the bare cost, at most")
