@@ -35,8 +35,10 @@ from .model import (
     VmState,
 )
 
+# The iaas_service was busy with others until the deadline: the cloud heard nothing of it.
+_NOT_BEGUN = "DEADLINE_TOO_SHORT"
 # A refusal of a repair that says nothing about the VM: the try does not count.
-_NOT_TRIED = {"BUDGET_SPENT", "BREAKER_OPEN", "THROTTLED", "UNAVAILABLE", "DEADLINE_TOO_SHORT"}
+_NOT_TRIED = {"BUDGET_SPENT", "BREAKER_OPEN", "THROTTLED", "UNAVAILABLE", _NOT_BEGUN}
 
 
 def recall(plan: Plan, outcomes: Sequence[Outcome], *, spec: Spec, now: datetime) -> Memory:
@@ -214,7 +216,7 @@ def _backoff_after(
 ) -> Backoff:
     """Patience after these creates; none where another placement can be tried at once."""
     backoff = memory.backoff
-    failed = [each for each in creates if each.fate is Fate.FAILED]
+    failed = [each for each in creates if each.fate is Fate.FAILED and each.reason != _NOT_BEGUN]
     if failed and not is_stuck:
         hopeless = [each for each in failed if class_of(each.reason).scope is Scope.NOTHING]
         if not hopeless:

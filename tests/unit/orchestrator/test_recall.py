@@ -94,6 +94,12 @@ def test_a_failed_create_costs_patience_and_a_success_ends_it() -> None:
     assert recall(tired, [done], spec=spec(1), now=LATER).backoff == Backoff()
 
 
+def test_a_create_that_was_not_begun_for_lack_of_time_costs_no_patience() -> None:
+    memory = after(Fate.FAILED, reason="DEADLINE_TOO_SHORT")
+    assert memory.backoff == Backoff()
+    assert memory.intents == ()
+
+
 def test_a_success_does_not_end_the_patience_after_failed_births() -> None:
     births = Backoff(failures=2, until=NOW, reason="BOOT_FAILED", spec_hash=SPEC)
     plan, step = sending()
