@@ -141,11 +141,13 @@ async def test_a_group_that_is_made_and_not_listed_makes_no_vm(
 async def test_what_nova_calls_gone_was_gone(project: Project, proxy: Proxy) -> None:
     async with driver(project, auth_url=proxy.auth_url, watch_interval="1h") as cloud:
         vm = await cloud.create(an_order())
-        proxy.on("compute", "DELETE", "/servers/.*", Refusal(status=404, forwarded=False))
+        said = f"Instance {vm.vm_id} could not be found."
+        gone = Refusal(status=404, message=said, forwarded=False)
+        proxy.on("compute", "DELETE", "/servers/.*", gone)
         with cloud.watch() as changes:
             assert not await cloud.terminate(vm)
             [change] = await asyncio.wait_for(changes.next(), 60)
             assert isinstance(change, Gone)
-        proxy.on("compute", "GET", "/servers/.*", Refusal(status=404, forwarded=False))
+        proxy.on("compute", "GET", "/servers/.*", gone)
         with pytest.raises(NotFound):
             await cloud.reboot(vm)

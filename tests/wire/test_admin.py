@@ -746,12 +746,19 @@ async def test_a_configuration_is_checked_section_by_section_and_driver_by_drive
     assert len((await vmshepherd("config", "check", str(path), "-o", "json")).json["findings"]) >= 4
 
 
-@pytest.mark.parametrize("name", ["vmshepherd.yaml", "predecessor/settings.example.yaml"])
-async def test_the_examples_are_fine(vmshepherd: Command, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("vmshepherd.yaml", "presets.d"),
+        ("openstack/vmshepherd.yaml", "openstack/presets.d"),
+        ("predecessor/settings.example.yaml", "predecessor/config/presets.d"),
+    ],
+)
+async def test_the_examples_are_fine(vmshepherd: Command, name: str, folder: str) -> None:
     examples = Path(__file__).parents[2] / "examples"
     ran = await vmshepherd("config", "check", str(examples / name))
     assert ran.code == 0, ran.out
-    presets = [*(examples / name).parent.glob("**/presets.d/*")]
-    files = [str(path) for path in presets if path.is_file()]
+    files = [str(path) for path in (examples / folder).iterdir() if path.is_file()]
+    assert files
     ran = await vmshepherd("preset", "validate", *files, "-c", str(examples / name))
     assert ran.code == 0, ran.out
