@@ -8,7 +8,6 @@ right after the cycle that is running.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
@@ -151,10 +150,10 @@ class Schedule:
         try:
             await asyncio.wait({alarm, change}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (alarm, change):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            alarm.cancel()
+            change.cancel()
+            # Not each by itself: whoever cancels this just then would be taken for the end of one.
+            await asyncio.gather(alarm, change, return_exceptions=True)
 
 
 def _on_grid(moment: timedelta) -> timedelta:

@@ -196,3 +196,24 @@ async def test_what_is_found_again_and_again_is_looked_at_at_its_time() -> None:
             schedule.include([A])
             await clock.advance(MOMENT)
         assert cycles.begun == [A]
+
+
+async def steps_of_the_loop(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_it_ends_when_it_is_told_to_whatever_it_is_doing(steps: int) -> None:
+    clock, cycles = FakeClock(), Cycles()
+    schedule = Schedule(cycles.run, clock=clock)
+    task = asyncio.create_task(schedule.serve())
+    schedule.wake([A])
+    await steps_of_the_loop(50)
+    assert cycles.ended == [A], "it rests"
+    schedule.wake([A])
+    await steps_of_the_loop(steps)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=5)
+    task.cancel()
+    assert done, f"told {steps} steps after a change, it went on"
