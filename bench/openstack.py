@@ -5,7 +5,7 @@
     python bench/openstack.py storm --creates 500
     python bench/openstack.py cells --times 5 --seconds 60
     python bench/openstack.py listing --servers 1000
-    python bench/openstack.py listing --servers 500 --copied 19 --page-size 1000 --times 2
+    python bench/openstack.py listing --servers 50 --copied 199 --page-size 1000
 
 Each has a module of its own beside this one, which tells what it does. A cloud is started for the
 run, which takes some minutes, unless VMSHEPHERD_OPENSTACK names the folder of one that runs
