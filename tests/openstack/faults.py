@@ -126,8 +126,7 @@ class Forgetful(Fault):
         forgotten = set(newest[-self.servers :])
         said: Any = json.loads(answer.body)
         said["servers"] = [each for each in said["servers"] if each["id"] not in forgotten]
-        body = json.dumps(said).encode()
-        return Answer(status=answer.status, headers=answer.headers, body=body)
+        return _saying(answer, said)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +138,7 @@ class Endless(Fault):
     def after(self, answer: Answer, *, newest: Sequence[str]) -> Answer:
         said: Any = json.loads(answer.body)
         said[f"{self.key}_links"] = [{"rel": "next", "href": "http://elsewhere/?limit=1000"}]
-        body = json.dumps(said).encode()
-        return Answer(status=answer.status, headers=answer.headers, body=body)
+        return _saying(answer, said)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +150,7 @@ class Older(Fault):
     def after(self, answer: Answer, *, newest: Sequence[str]) -> Answer:
         said: Any = json.loads(answer.body)
         said["version"]["version"] = self.microversion
-        body = json.dumps(said).encode()
-        return Answer(status=answer.status, headers=answer.headers, body=body)
+        return _saying(answer, said)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,5 +160,10 @@ class Empty(Fault):
     key: str
 
     def after(self, answer: Answer, *, newest: Sequence[str]) -> Answer:
-        body = json.dumps({self.key: []}).encode()
-        return Answer(status=answer.status, headers=answer.headers, body=body)
+        return _saying(answer, {self.key: []})
+
+
+def _saying(answer: Answer, said: Any) -> Answer:
+    """The answer with another body."""
+    body = json.dumps(said).encode()
+    return Answer(status=answer.status, headers=answer.headers, body=body)
