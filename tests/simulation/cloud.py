@@ -84,8 +84,8 @@ class Body:
     fails_since: float | None = None
     """Since when probes of it fail, its warming up included."""
     was_well: bool = False
-    is_mended: bool = False
-    """Whether it was ever rebooted or rebuilt."""
+    mended_at: float | None = None
+    """When it was rebooted or rebuilt, the last time."""
     ended_at: float | None = None
     """When it died without us."""
     protected_at: float | None = None
@@ -118,7 +118,7 @@ class Body:
     @property
     def is_repaired(self) -> bool:
         """Whether it is being rebooted or rebuilt, or warms up after it."""
-        return self.is_alive and self.is_mended and self.well_since is None
+        return self.is_alive and self.mended_at is not None and self.well_since is None
 
     def died_since(self, moment: float) -> bool:
         """Whether it has died, by no act of ours, after that moment."""
@@ -305,7 +305,7 @@ class Truth:
         is_healed = spec is not None or self.chance(0.6)
         body.is_sick = body.spec.image == BAD_IMAGE or (body.is_sick and not is_healed)
         body.state, body.running_since, body.was_well = VmState.TRANSITIONING, None, False
-        body.well_since, body.fails_since, body.is_mended = None, None, True
+        body.well_since, body.fails_since, body.mended_at = None, None, self.kernel.now
         body.boots_until = self.kernel.now + self.between(self.temper.boot)
         self.kernel.call_at(body.boots_until, lambda: self._booted(body, stillborn=False))
         self._tell(body)

@@ -207,7 +207,8 @@ class Judge:
         if reason != "UNHEALTHY":
             return
         since = body.running_since
-        if not body.was_well and since is not None and now - since < GRACE * TOLERANCE:
+        is_new = since is not None and now - since < GRACE * TOLERANCE
+        if not body.was_well and is_new and not self._is_forgotten(body.mended_at):
             self._broken("I4", f"{body.vm_id} of {body.preset} is destroyed in its grace")
         self._breaker(body)
 
