@@ -3,6 +3,7 @@
 A create that the cloud refuses and a VM that dies or never serves right after its birth both
 double the patience, from a start that fits the class of the failure. After a failure one VM is
 tried alone; the rest follow when it stands. A changed spec is tried at once: it may be the cure.
+A create that never left the driver is no failure: it waits as long as it is told, and no longer.
 """
 
 from __future__ import annotations
@@ -25,14 +26,13 @@ _FAILED = {VmStatus.UNHEALTHY, VmStatus.ERROR, VmStatus.TERMINATED}
 
 def may_create(backoff: Backoff, seen: Observation) -> tuple[int, tuple[Refusal, ...]]:
     """How many creates may be sent now, and why not more."""
-    if backoff.failures == 0:
-        return CREATES_PER_CYCLE, ()
-    failures = "1 failure" if backoff.failures == 1 else f"{backoff.failures} failures"
-    why = f"after {failures}: {class_of(backoff.reason).words}{backoff.message}"
+    why = f"{_counted(backoff.failures)}: {class_of(backoff.reason).words}{backoff.message}"
     if backoff.until is not None and seen.now < backoff.until:
         wait = (backoff.until - seen.now).total_seconds()
-        return 0, (Refusal("BACKOFF", f"creating waits {wait:.0f} s {why}"),)
-    return 1, (Refusal("SLOW_START", f"one VM is tried alone {why}"),)
+        return 0, (Refusal("BACKOFF", f"creating waits {wait:.0f} s{why}"),)
+    if backoff.failures == 0:
+        return CREATES_PER_CYCLE, ()
+    return 1, (Refusal("SLOW_START", f"one VM is tried alone{why}"),)
 
 
 def after_failure(
@@ -44,11 +44,14 @@ def after_failure(
     spec: Spec,
     at_least: timedelta | None = None,
 ) -> Backoff:
-    """One failure more."""
-    longest = spec.policy.longest_backoff
-    wait = wait_after(reason, before=backoff.failures, at_least=at_least, longest=longest)
+    """One failure more; of what was not sent none, and those before it stay what they were."""
+    is_failure, longest = class_of(reason).is_failure, spec.policy.longest_backoff
+    before = backoff.failures if is_failure else 0
+    wait = wait_after(reason, before=before, at_least=at_least, longest=longest)
+    if backoff.failures and not is_failure:
+        return replace(backoff, until=max(now + wait, backoff.until or now))
     return Backoff(
-        failures=backoff.failures + 1,
+        failures=backoff.failures + is_failure,
         until=now + wait,
         reason=reason,
         message=message,
@@ -58,6 +61,8 @@ def after_failure(
 
 def settle(judged: Sequence[Judged], backoff: Backoff, seen: Observation) -> Backoff:
     """No patience any more once the spec changed, or once a VM of this spec stands."""
+    if backoff.failures == 0 and backoff.until is not None and seen.now < backoff.until:
+        return backoff
     if backoff.failures == 0 or backoff.spec_hash != seen.spec.spec_hash:
         return Backoff()
     if backoff.reason == BOOT_FAILED and any(_is_proof(each, backoff, seen) for each in judged):
@@ -106,6 +111,12 @@ def early_failure(judged: Sequence[Judged], seen: Observation) -> str:
         ),
         "",
     )
+
+
+def _counted(failures: int) -> str:
+    if failures == 0:
+        return ""
+    return " after 1 failure" if failures == 1 else f" after {failures} failures"
 
 
 def _is_news(judged: Judged) -> bool:

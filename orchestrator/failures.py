@@ -1,5 +1,5 @@
 """Pure: the classes of failed creates: what the first one costs, whether another placement may
-help, and how people are told.
+help, whether it says anything about the preset, and how people are told.
 
 The class is the reason of the error that the iaas_service gave, or of the kind of that error; what
 is not known here waits shortly and tries the same again.
@@ -33,6 +33,8 @@ class FailureClass:
     first_wait: timedelta
     scope: Scope
     words: str
+    is_failure: bool = True
+    """False where nothing was sent: it is tried again when it is told to, and nothing doubles."""
 
 
 _BAD_SPEC = FailureClass(
@@ -62,6 +64,21 @@ CLASSES: Mapping[str, FailureClass] = {
         timedelta(seconds=1), Scope.NOTHING, "the cloud cannot be reached: "
     ),
     "BOOT_FAILED": FailureClass(timedelta(seconds=1), Scope.NOTHING, ""),
+    "CLOUD_UNREACHABLE": FailureClass(
+        timedelta(seconds=1), Scope.NOTHING, "the cloud cannot be reached: ", is_failure=False
+    ),
+    "HELD_BACK": FailureClass(
+        timedelta(seconds=1),
+        Scope.NOTHING,
+        "the cloud is left alone for a moment: ",
+        is_failure=False,
+    ),
+    "TOO_MANY_AT_ONCE": FailureClass(
+        timedelta(seconds=1), Scope.NOTHING, "the iaas_service is busy: ", is_failure=False
+    ),
+    "DEADLINE_TOO_SHORT": FailureClass(
+        timedelta(0), Scope.NOTHING, "others took the time: ", is_failure=False
+    ),
 }
 
 

@@ -35,10 +35,9 @@ from .model import (
     VmState,
 )
 
-# The iaas_service was busy with others until the deadline: the cloud heard nothing of it.
-_NOT_BEGUN = "DEADLINE_TOO_SHORT"
-# A refusal of a repair that says nothing about the VM: the try does not count.
-_NOT_TRIED = {"BUDGET_SPENT", "BREAKER_OPEN", "THROTTLED", "UNAVAILABLE", _NOT_BEGUN}
+# A refusal of a repair that says nothing about the VM, as one that was never sent: the try does not
+# count.
+_NOT_TRIED = {"BUDGET_SPENT", "BREAKER_OPEN", "THROTTLED", "UNAVAILABLE", "CLOUD_BUSY"}
 
 
 def recall(plan: Plan, outcomes: Sequence[Outcome], *, spec: Spec, now: datetime) -> Memory:
@@ -193,7 +192,8 @@ def _spared_after(vm: VmMemory, outcome: Outcome, now: datetime) -> VmMemory:
     """A VM that was to be repaired or kept, afterwards."""
     if isinstance(outcome.step, Keep):
         return replace(vm, kept_since=now) if outcome.fate is Fate.DONE else vm
-    if outcome.fate is not Fate.FAILED or outcome.reason not in _NOT_TRIED:
+    is_tried = outcome.reason not in _NOT_TRIED and class_of(outcome.reason).is_failure
+    if outcome.fate is not Fate.FAILED or is_tried:
         return vm
     if isinstance(outcome.step, Repair) and outcome.step.method is Method.REBOOT:
         return replace(vm, reboots=max(0, vm.reboots - 1))
@@ -215,23 +215,26 @@ def _backoff_after(
     memory: Memory, creates: Sequence[Outcome], spec: Spec, now: datetime, *, is_stuck: bool
 ) -> Backoff:
     """Patience after these creates; none where another placement can be tried at once."""
+    refused = [each for each in creates if each.fate is Fate.FAILED]
+    failed = [each for each in refused if class_of(each.reason).is_failure]
+    held = [each for each in refused if each not in failed]
+    hopeless = [each for each in failed if class_of(each.reason).scope is Scope.NOTHING]
+    backoff = memory.backoff if failed else _backoff_unless_failed(memory, creates)
+    costly = (failed if is_stuck else hopeless) or held
+    if not costly:
+        return backoff
+    return after_failure(
+        backoff,
+        reason=costly[0].reason,
+        message=costly[0].message,
+        now=now,
+        spec=spec,
+        at_least=costly[0].retry_after,
+    )
+
+
+def _backoff_unless_failed(memory: Memory, creates: Sequence[Outcome]) -> Backoff:
     backoff = memory.backoff
-    failed = [each for each in creates if each.fate is Fate.FAILED and each.reason != _NOT_BEGUN]
-    if failed and not is_stuck:
-        hopeless = [each for each in failed if class_of(each.reason).scope is Scope.NOTHING]
-        if not hopeless:
-            return backoff
-        failed = hopeless
-    if failed:
-        worst = failed[0]
-        return after_failure(
-            backoff,
-            reason=worst.reason,
-            message=worst.message,
-            now=now,
-            spec=spec,
-            at_least=worst.retry_after,
-        )
     if backoff.reason == BOOT_FAILED or all(each.fate is not Fate.DONE for each in creates):
         return backoff
     # The cloud makes VMs again; whether they live is another question where repair is suspended.

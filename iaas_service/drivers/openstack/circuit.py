@@ -91,5 +91,6 @@ class Circuit:
         if left > timedelta(0):
             raise Throttled(
                 f"{self._name} asked to be left alone for a while: nothing was sent",
+                reason="HELD_BACK",
                 retry_after=left,
             )

@@ -82,6 +82,7 @@ def crowded(call: Call, how: str) -> Throttled:
     return Throttled(
         f"{call.whom} was not asked, since {how} ({call.what}); nothing was done. The provider's "
         "options `connections` and `parallel_calls` say how many there may be",
+        reason="HELD_BACK",
         retry_after=REST,
     )
 

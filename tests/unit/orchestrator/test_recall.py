@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.backoff import CREATES_PER_CYCLE, may_create
 from orchestrator.decide import decide
 from orchestrator.model import (
     Backoff,
@@ -33,10 +34,20 @@ def sending(attempts: int = 0) -> tuple[Plan, Create]:
     return replace(plan, memory=memory), step
 
 
-def after(fate: Fate, *, attempts: int = 0, reason: str = "") -> Memory:
+def after(
+    fate: Fate, *, attempts: int = 0, reason: str = "", before: Backoff | None = None
+) -> Memory:
     plan, step = sending(attempts)
-    made = vm_id("n") if fate is Fate.DONE else None
-    outcome = Outcome(step=step, fate=fate, vm_id=made, reason=reason, message="said so")
+    if before is not None:
+        plan = replace(plan, memory=replace(plan.memory, backoff=before))
+    outcome = Outcome(
+        step=step,
+        fate=fate,
+        vm_id=vm_id("n") if fate is Fate.DONE else None,
+        reason=reason,
+        message="said so",
+        retry_after=seconds(4) if reason == "HELD_BACK" else None,
+    )
     return recall(plan, [outcome], spec=spec(1), now=LATER)
 
 
@@ -94,10 +105,47 @@ def test_a_failed_create_costs_patience_and_a_success_ends_it() -> None:
     assert recall(tired, [done], spec=spec(1), now=LATER).backoff == Backoff()
 
 
-def test_a_create_that_was_not_begun_for_lack_of_time_costs_no_patience() -> None:
-    memory = after(Fate.FAILED, reason="DEADLINE_TOO_SHORT")
-    assert memory.backoff == Backoff()
+@pytest.mark.parametrize(
+    "reason", ["DEADLINE_TOO_SHORT", "HELD_BACK", "CLOUD_UNREACHABLE", "TOO_MANY_AT_ONCE"]
+)
+def test_a_create_that_never_left_is_no_failure_of_the_preset(reason: str) -> None:
+    memory = after(Fate.FAILED, reason=reason)
+    assert memory.backoff.failures == 0
     assert memory.intents == ()
+
+
+def test_a_create_that_was_not_begun_for_lack_of_time_is_tried_again_at_once() -> None:
+    backoff = after(Fate.FAILED, reason="DEADLINE_TOO_SHORT").backoff
+    assert may_create(backoff, replace(seen(spec(1)), now=LATER)) == (CREATES_PER_CYCLE, ())
+
+
+def test_a_create_that_was_held_back_waits_as_long_as_it_is_told_and_never_longer() -> None:
+    backoff = after(Fate.FAILED, reason="HELD_BACK").backoff
+    number, (refusal,) = may_create(backoff, replace(seen(spec(9)), now=LATER))
+    assert number == 0
+    assert refusal.code == "BACKOFF"
+    assert "waits 4 s: the cloud is left alone for a moment: said so" in refusal.message
+    later = replace(seen(spec(9)), now=LATER + seconds(4))
+    assert may_create(backoff, later) == (CREATES_PER_CYCLE, ())
+    again = after(Fate.FAILED, reason="HELD_BACK", before=backoff).backoff
+    assert (again.failures, again.until) == (0, LATER + seconds(4))
+
+
+def test_a_create_that_was_held_back_leaves_earlier_failures_as_they_are() -> None:
+    tired = Backoff(failures=2, until=NOW, reason="NO_CAPACITY", message="full", spec_hash=SPEC)
+    backoff = after(Fate.FAILED, reason="HELD_BACK", before=tired).backoff
+    assert (backoff.failures, backoff.reason, backoff.message) == (2, "NO_CAPACITY", "full")
+    assert backoff.until == LATER + seconds(4)
+
+
+def test_a_create_that_failed_counts_whatever_was_held_back_beside_it() -> None:
+    plan = decide(seen(spec(2)))
+    outcomes = [
+        Outcome(step=plan.creates[0], fate=Fate.FAILED, reason="HELD_BACK", message="resting"),
+        Outcome(step=plan.creates[1], fate=Fate.FAILED, reason="THROTTLED", message="429"),
+    ]
+    backoff = recall(plan, outcomes, spec=spec(2), now=LATER).backoff
+    assert (backoff.failures, backoff.reason) == (1, "THROTTLED")
 
 
 def test_a_success_does_not_end_the_patience_after_failed_births() -> None:

@@ -236,6 +236,9 @@ def test_a_repair_is_written_down_before_it_is_sent_and_gives_the_vm_its_grace_a
         (Fate.FAILED, "CONFLICT", 1),
         (Fate.FAILED, "BUDGET_SPENT", 0),
         (Fate.FAILED, "UNAVAILABLE", 0),
+        (Fate.FAILED, "CLOUD_UNREACHABLE", 0),
+        (Fate.FAILED, "CLOUD_BUSY", 0),
+        (Fate.FAILED, "HELD_BACK", 0),
     ],
 )
 def test_a_try_counts_unless_the_refusal_says_nothing_about_the_vm(

@@ -17,5 +17,6 @@ async def test_a_shorter_rest_that_is_asked_for_later_shortens_none() -> None:
     circuit.rest(timedelta(seconds=30))
     circuit.rest(timedelta(seconds=1))
     await clock.advance(timedelta(seconds=29))
-    with pytest.raises(Throttled):
+    with pytest.raises(Throttled) as told:
         circuit.passing().__enter__()
+    assert told.value.reason == "HELD_BACK"

@@ -107,5 +107,6 @@ def test_what_had_no_turn_was_not_done_and_is_tried_again() -> None:
     call = Call(whom="Nova of osk", what="POST /servers", changes=True)
     error = failures.crowded(call, "16 calls were under way all the time")
     assert isinstance(error, Throttled)
+    assert error.reason == "HELD_BACK"
     assert error.retry_after
     assert "nothing was done" in error.message
