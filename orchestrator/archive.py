@@ -3,7 +3,7 @@
 Only the holder of a preset's lock writes its record, so the copy is true for as long as the token
 is the same; under a new token, or once the clock was set, its timers start anew: all but the
 grace of a removed preset, of which what was waited is counted and written. Nothing is written that
-has not changed.
+has not changed. What a store that failed over has forgotten is still known from the copy.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class Archive:
         self._authority = authority
         self._clock = clock
         self._copies: dict[PresetName, _Copy] = {}
+        # Of those whose last write got no answer: what was surely written before it.
+        self._doubted: dict[PresetName, _Copy] = {}
 
     async def load(self, preset: PresetName, fencing_token: int) -> Memory:
         """What is remembered.  Refused when a newer version wrote it."""
@@ -91,8 +93,8 @@ class Archive:
         if known is not None:
             return known.memory
         if self._authority.token(preset) == fencing_token:
-            self._copies[preset] = copy
-        return copy.memory
+            copy = self._copies[preset] = self._truer(preset, copy)
+        return self._with_own_times(copy)
 
     async def peek(self, preset: PresetName) -> tuple[Memory, Legacy]:
         """What whoever holds the preset remembers of it; for a dry run.  Refused as by `load`."""
@@ -143,10 +145,25 @@ class Archive:
     def forget(self, preset: PresetName) -> None:
         """Drop the copy: the lock was lost or given up."""
         self._copies.pop(preset, None)
+        self._doubted.pop(preset, None)
 
     def forget_all(self) -> None:
         """Drop every copy: the session was lost."""
         self._copies.clear()
+        self._doubted.clear()
+
+    def _truer(self, preset: PresetName, read: _Copy) -> _Copy:
+        """What was read, or what this holder wrote under the same token, if the store does not know
+        of it any more: it failed over to a copy that lacked the last writes.
+        """
+        known = self._doubted.pop(preset, None)
+        if known is None or known.fencing_token != read.fencing_token:
+            return read
+        if known.version <= read.version:
+            return read
+        _log.warning("the store has forgotten what was written", preset=preset)
+        known.version = read.version
+        return known
 
     def _with_own_times(self, copy: _Copy) -> Memory:
         """The memory of a copy. Its timers start anew when the clock was set meanwhile: an hour
@@ -172,7 +189,7 @@ class Archive:
             copy.version = await self._runtime.put_state(self._write(preset, copy, record))
         except ShepherdError:
             # Written or not: read it again before the next decision.
-            self._copies.pop(preset, None)
+            self._doubted[preset] = self._copies.pop(preset, copy)
             raise
         copy.memory, copy.written_legacy = memory, legacy
 

@@ -171,6 +171,52 @@ async def test_a_write_without_an_answer_is_read_again() -> None:
             await kept.keep(WEB, Memory(accepted_count=3))
 
 
+@pytest.mark.parametrize("survives", [True, False])
+async def test_what_a_store_that_failed_over_forgot_is_still_known_to_the_holder(
+    survives: bool,  # noqa: FBT001
+) -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        token = await held(mine)
+        await kept.load(WEB, token)
+        await kept.keep(WEB, Memory(accepted_count=1))
+        copied = dict(store.store._states) if survives else {}
+        await kept.keep(WEB, Memory(accepted_count=2), shown="now", views=lambda: VIEWS)
+        store.store._states = copied
+        store.refusing["put_state"] = Unavailable("failing over")
+        with pytest.raises(Unavailable):
+            await kept.keep(WEB, Memory(accepted_count=3))
+        store.refusing.clear()
+        assert await kept.load(WEB, token) == Memory(accepted_count=2)
+        await kept.keep(WEB, Memory(accepted_count=4))
+        assert record(store).accepted_count == 4
+        assert [each.vm_id for each in record(store).vm_views] == ["a", "b"]
+
+
+async def test_what_another_holder_wrote_counts_whatever_this_one_remembers() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        token = await held(mine)
+        await kept.load(WEB, token)
+        await kept.keep(WEB, Memory(accepted_count=1))
+        copied = dict(store.store._states)
+        await kept.keep(WEB, Memory(accepted_count=2))
+        store.store._states = copied
+        store.refusing["put_state"] = Unavailable("failing over")
+        with pytest.raises(Unavailable):
+            await kept.keep(WEB, Memory(accepted_count=3))
+        store.refusing.clear()
+        assert (await kept.load(WEB, token + 1)).accepted_count == 1
+        kept.forget(WEB)
+        assert (await kept.load(WEB, token)).accepted_count == 1
+
+
 async def test_a_record_too_large_is_stored_without_its_views(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
