@@ -189,6 +189,7 @@ class Mutations:
         self, provider: Provider, mutation: Mutation, deadline: Deadline, deed: Deed
     ) -> Vm | None:
         """The VM as it is now, once all gates let it pass; None when it is gone."""
+        deadline.require()
         vm = await _read(provider, mutation, deadline)
         if vm is None:
             return None

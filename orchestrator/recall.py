@@ -170,7 +170,8 @@ def _vm_after(vm: VmMemory, outcome: Outcome | None, now: datetime) -> VmMemory:
     accepted = vm.terminating_since if vm.is_terminating else None
     if outcome.fate is Fate.UNKNOWN:
         return replace(vm, terminating_since=accepted or now, terminate_failed_at=now)
-    return replace(vm, terminating_since=accepted, terminate_failed_at=now)
+    failed_at = now if class_of(outcome.reason).is_failure else None
+    return replace(vm, terminating_since=accepted, terminate_failed_at=failed_at)
 
 
 def _tried(vm: VmMemory, method: Method, now: datetime) -> VmMemory:

@@ -611,6 +611,21 @@ async def test_what_waited_too_long_for_its_turn_is_not_begun() -> None:
         assert len(desk.world.vms) == 1
 
 
+async def test_a_vm_whose_turn_came_too_late_is_not_even_read() -> None:
+    async with a_held_desk(parallel_calls=1) as (desk, cloud):
+        cloud.holds = lambda _: False
+        first, second = await desk.vm(), await desk.vm()
+        cloud.holds = lambda _: True
+        asked = asyncio.create_task(desk.terminate_all([mutation(first), mutation(second)]))
+        assert await cloud.begun.get() == first.vm_id
+        await desk.clock.advance(timedelta(seconds=9, milliseconds=500))
+        cloud.go.set()
+        assert [reason(each) for each in await asked] == ["DEADLINE_TOO_SHORT"] * 2
+        assert cloud.begun.empty()
+        assert desk.lives(first)
+        assert desk.lives(second)
+
+
 async def test_a_newer_token_that_comes_while_one_waits_is_honoured() -> None:
     async with a_held_desk(parallel_calls=1) as (desk, cloud):
         asked = asyncio.create_task(desk.create(desk.wish(), desk.wish()))

@@ -51,10 +51,10 @@ def after(
     return recall(plan, [outcome], spec=spec(1), now=LATER)
 
 
-def ended(fate: Fate, before: VmMemory = SERVING) -> VmMemory:
+def ended(fate: Fate, before: VmMemory = SERVING, *, reason: str = "") -> VmMemory:
     step = Terminate(vm=vm("a"), reason=Reason.SURPLUS, evidence="too many")
     plan = Plan(steps=(step,), memory=Memory(vms={VmId("a"): before}))
-    outcome = Outcome(step=step, fate=fate)
+    outcome = Outcome(step=step, fate=fate, reason=reason)
     return recall(plan, [outcome], spec=spec(1), now=LATER).vms[VmId("a")]
 
 
@@ -165,6 +165,12 @@ def test_a_refused_termination_leaves_the_vm_as_it_was() -> None:
     assert not memory.is_terminating
     assert not memory.is_doubtful
     assert memory.terminate_failed_at == LATER
+
+
+@pytest.mark.parametrize("reason", ["DEADLINE_TOO_SHORT", "HELD_BACK"])
+def test_a_termination_that_never_left_may_be_tried_again_at_once(reason: str) -> None:
+    asked = replace(SERVING, terminating_since=NOW, terminate_failed_at=NOW)
+    assert ended(Fate.FAILED, asked, reason=reason) == SERVING
 
 
 def test_a_termination_without_an_answer_is_in_doubt_until_there_is_one() -> None:
