@@ -12,20 +12,19 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from itertools import takewhile
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from vmshepherd_kit import log
 from vmshepherd_kit.clock import Chance, Clock
 from vmshepherd_kit.errors import (
-    AlreadyExists,
     NotFound,
     OutcomeUnknown,
-    Refused,
     ShepherdError,
     Unavailable,
 )
 
+from .creates import Creates
+from .deadlines import Deadline
 from .domain import Deed, Mutation, Order, Spec, Vm
 from .gates import Gates
 from .providers import Provider
@@ -33,41 +32,7 @@ from .tokens import TokenFloors
 
 T = TypeVar("T")
 
-# Below this nothing is begun: the cloud would hardly answer in time, and the lock might be lost.
-_LEAST: Final = timedelta(seconds=1)
-# For a caller without a deadline, or with one that no lock would survive.
-_MOST: Final = timedelta(seconds=60)
-# What is left for the answer to travel back, so that the caller learns of each item.
-_ANSWER: Final = timedelta(milliseconds=100)
-# A create that was answered is known by its request for so long: a channel that lost the answer
-# repeats it within seconds.
-_REMEMBERED: Final = timedelta(seconds=30)
-
 _log = log.get("iaas")
-
-
-class Deadline:
-    """When the caller stops waiting, by our clock."""
-
-    def __init__(self, clock: Clock, remaining: float | None) -> None:
-        self._clock = clock
-        wait = _MOST if remaining is None else min(timedelta(seconds=remaining), _MOST)
-        self._end = clock.elapsed() + wait
-
-    @property
-    def left(self) -> timedelta:
-        """How long a call may take so that its answer still arrives."""
-        return max(self._end - self._clock.elapsed() - _ANSWER, timedelta(0))
-
-    def require(self) -> None:
-        """Refuse what would be begun too late."""
-        left = self._end - self._clock.elapsed()
-        if left < _LEAST:
-            raise Refused(
-                f"{max(left, timedelta(0)).total_seconds():.3f} s are left until the deadline, and "
-                f"nothing is begun below {_LEAST.total_seconds():g} s",
-                reason="DEADLINE_TOO_SHORT",
-            )
 
 
 class Mutations:
@@ -79,7 +44,7 @@ class Mutations:
         self._clock = clock
         self._chance = chance
         self._sent: set[asyncio.Task[Any]] = set()
-        self._creates = _Creates()
+        self._creates = Creates()
 
     async def close(self) -> None:
         """Wait for what was sent; each ends by its own deadline."""
@@ -144,8 +109,8 @@ class Mutations:
             raise order
         preset, token = order.marker.preset, order.marker.fencing_token
         self._tokens.admit(preset, token)
-        async with _Slot(provider.slots) as slot:
-            deadline.require()
+        async with _Slot(provider, None) as slot:
+            slot.require(deadline)
             self._tokens.require(preset, token)
             vm = await self._creates.earlier(provider, order, self._clock.elapsed())
             if vm is None:
@@ -163,8 +128,8 @@ class Mutations:
 
     async def _terminate(self, provider: Provider, mutation: Mutation, deadline: Deadline) -> bool:
         self._gates.pass_authority(mutation)
-        async with _Slot(provider.slots) as slot:
-            vm = await self._through_gates(provider, mutation, deadline, Deed.TERMINATE)
+        async with _Slot(provider, Deed.TERMINATE) as slot:
+            vm = await self._through_gates(provider, mutation, deadline, slot, deed=Deed.TERMINATE)
             if vm is None:
                 return False
             task = self._send(provider.cloud.terminate(vm), deadline, slot)
@@ -176,8 +141,8 @@ class Mutations:
         self, provider: Provider, mutation: Mutation, deadline: Deadline, renewal: _Renewal
     ) -> Vm:
         self._gates.pass_authority(mutation)
-        async with _Slot(provider.slots) as slot:
-            vm = await self._through_gates(provider, mutation, deadline, renewal.deed)
+        async with _Slot(provider, renewal.deed) as slot:
+            vm = await self._through_gates(provider, mutation, deadline, slot, deed=renewal.deed)
             if vm is None:
                 raise NotFound(f"VM {mutation.vm_id} is gone", vm_id=mutation.vm_id)
             task = self._send(renewal.call(vm), deadline, slot)
@@ -186,29 +151,40 @@ class Mutations:
         return renewed
 
     async def _through_gates(
-        self, provider: Provider, mutation: Mutation, deadline: Deadline, deed: Deed
+        self, provider: Provider, mutation: Mutation, deadline: Deadline, slot: _Slot, *, deed: Deed
     ) -> Vm | None:
         """The VM as it is now, once all gates let it pass; None when it is gone."""
-        deadline.require()
+        slot.require(deadline)
         vm = await _read(provider, mutation, deadline)
         if vm is None:
             return None
         self._gates.pass_identity(mutation, vm)
         self._gates.pass_protection(mutation, vm)
         # The turn and the reading took time: look at clock and token again, directly before acting.
-        deadline.require()
+        slot.require(deadline)
         self._tokens.require(mutation.preset, mutation.fencing_token)
-        self._gates.pass_limits(provider.name, mutation, vm, self._clock.elapsed(), deed=deed)
+        now = self._clock.elapsed()
+        self._gates.pass_limits(provider.name, mutation, vm, now, deed=deed)
         return vm
 
     def _send(
         self, call: Coroutine[Any, Any, T], deadline: Deadline, slot: _Slot
     ) -> asyncio.Task[T]:
-        task = asyncio.create_task(_bounded(call, deadline.left))
+        task = asyncio.create_task(self._timed(_bounded(call, deadline.left), slot))
         self._sent.add(task)
         task.add_done_callback(self._sent.discard)
         slot.hand_over(task)
         return task
+
+    async def _timed(self, call: Coroutine[Any, Any, T], slot: _Slot) -> T:
+        begun = self._clock.elapsed()
+        try:
+            result = await call
+        except OutcomeUnknown:
+            slot.pace.took(slot.deed, self._clock.elapsed() - begun, is_whole=False)
+            raise
+        slot.pace.took(slot.deed, self._clock.elapsed() - begun)
+        return result
 
     async def _side_by_side(
         self, works: Iterable[Coroutine[Any, Any, T]]
@@ -247,14 +223,20 @@ class _Renewal:
 
 
 class _Slot:
-    """One of the calls that a provider is asked at a time.
+    """One of the calls that a provider is asked at a time, for a deed; None is to make a VM.
 
     Handed over, it is free when the task ends, however early its caller went away.
     """
 
-    def __init__(self, slots: asyncio.Semaphore) -> None:
-        self._slots = slots
+    def __init__(self, provider: Provider, deed: Deed | None) -> None:
+        self.deed = deed
+        self.pace = provider.pace
+        self._slots = provider.slots
         self._is_handed_over = False
+
+    def require(self, deadline: Deadline) -> None:
+        """Refuse what the provider would hardly answer in time."""
+        deadline.require(self.pace.needed(self.deed, deadline.granted))
 
     async def __aenter__(self) -> Self:
         await self._slots.acquire()
@@ -267,56 +249,6 @@ class _Slot:
     def hand_over(self, task: asyncio.Task[Any]) -> None:
         self._is_handed_over = True
         task.add_done_callback(lambda _: self._slots.release())
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Create:
-    order: Order
-    task: asyncio.Task[Vm]
-    sent: timedelta
-
-
-class _Creates:
-    """Creates on their way or answered a moment ago, so that one that comes twice is made once.
-
-    This is no promise of a driver without IDEMPOTENT_CREATE, only a net beneath a channel that
-    repeats a call whose connection broke.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], _Create] = {}
-
-    async def earlier(self, provider: Provider, order: Order, now: timedelta) -> Vm | None:
-        """The VM of the same request, as it is now; None when there is none."""
-        self._forget(now)
-        create = self._known.get((provider.name, order.marker.request_id))
-        if create is None:
-            return None
-        if not create.order.is_same_vm_as(order):
-            sentence = "the request id was used for another VM"
-            raise AlreadyExists(sentence, reason="REQUEST_ID_REUSED")
-        if not create.task.done():
-            return await asyncio.shield(create.task)
-        if create.task.cancelled() or create.task.exception() is not None:
-            return None
-        [found] = await provider.cloud.get([create.task.result().vm_id])
-        if isinstance(found, NotFound):
-            return None
-        if isinstance(found, ShepherdError):
-            raise found
-        return found
-
-    def add(self, provider: Provider, order: Order, task: asyncio.Task[Vm], now: timedelta) -> None:
-        key = (provider.name, order.marker.request_id)
-        # Behind those that were sent before: the dict stays in the order of time.
-        self._known.pop(key, None)
-        self._known[key] = _Create(order=order, task=task, sent=now)
-
-    def _forget(self, now: timedelta) -> None:
-        # In the order of time: only those that are old enough are looked at.
-        old = takewhile(lambda item: item[1].sent + _REMEMBERED <= now, self._known.items())
-        for key in [key for key, create in old if create.task.done()]:
-            del self._known[key]
 
 
 def _tell_refused(event: str, provider: Provider, outcomes: Iterable[object]) -> None:

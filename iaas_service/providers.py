@@ -17,6 +17,7 @@ from vmshepherd_kit.clock import Chance, Clock
 from vmshepherd_kit.errors import ResumeTokenTooOld, Unavailable
 
 from . import marker
+from .deadlines import Pace
 from .domain import Listing, Marker, Vm
 from .port import Cloud
 
@@ -112,6 +113,7 @@ class Provider:
     cloud: Cloud
     listings: Listings
     slots: asyncio.Semaphore
+    pace: Pace
 
     @classmethod
     def of(
@@ -124,6 +126,7 @@ class Provider:
             cloud=cloud,
             listings=Listings(cloud, suite_id),
             slots=asyncio.Semaphore(parallel_calls),
+            pace=Pace(),
         )
 
 

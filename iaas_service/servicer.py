@@ -18,9 +18,10 @@ from vmshepherd_kit.errors import BadRequest, NotFound, Unsupported, Violation
 from vmshepherd_kit.stamps import to_timestamp
 
 from . import checks, consoles, convert
+from .deadlines import Deadline
 from .domain import VmId
 from .gates import Gates, Limits
-from .mutations import Deadline, Mutations
+from .mutations import Mutations
 from .port import Trait
 from .providers import Provider, Reading, Snapshots
 from .shown import Shown

@@ -611,6 +611,20 @@ async def test_what_waited_too_long_for_its_turn_is_not_begun() -> None:
         assert len(desk.world.vms) == 1
 
 
+async def test_a_create_that_would_take_longer_than_its_caller_waits_is_not_begun() -> None:
+    async with a_held_desk(parallel_calls=1) as (desk, cloud):
+        asked = asyncio.create_task(desk.create(desk.wish(), desk.wish(), desk.wish()))
+        for _ in ("first", "second"):
+            await cloud.begun.get()
+            await desk.clock.advance(timedelta(seconds=4))
+            cloud.go.set()
+            cloud.go.clear()
+        first, second, third = await asked
+        assert [first.status.code, second.status.code] == [0, 0]
+        assert reason(status.from_proto(third.status)) == "DEADLINE_TOO_SHORT"
+        assert len(desk.world.vms) == 2
+
+
 async def test_a_vm_whose_turn_came_too_late_is_not_even_read() -> None:
     async with a_held_desk(parallel_calls=1) as (desk, cloud):
         cloud.holds = lambda _: False

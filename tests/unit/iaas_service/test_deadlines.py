@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from iaas_service.deadlines import Deadline, Pace
+from iaas_service.domain import Deed
+from vmshepherd_kit.errors import Refused
+from vmshepherd_kit.testing import FakeClock
+
+GRANTED = timedelta(seconds=14)
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def paced(*times: float, deed: Deed | None = None) -> Pace:
+    pace = Pace()
+    for each in times:
+        pace.took(deed, seconds(each))
+    return pace
+
+
+async def test_below_what_is_needed_nothing_is_begun_and_it_says_how_much_that_is() -> None:
+    clock = FakeClock()
+    deadline = Deadline(clock, 14)
+    await clock.advance(seconds(10))
+    deadline.require(seconds(4))
+    with pytest.raises(
+        Refused, match=r"4\.000 s are left .* nothing is begun below 4\.5 s"
+    ) as told:
+        deadline.require(seconds(4.5))
+    assert told.value.reason == "DEADLINE_TOO_SHORT"
+
+
+def test_of_a_cloud_that_is_not_known_yet_a_second_is_asked() -> None:
+    assert Pace().needed(None, GRANTED) == seconds(1)
+
+
+def test_a_quick_cloud_needs_a_second_all_the_same() -> None:
+    assert paced(0.1, 0.1).needed(None, GRANTED) == seconds(1)
+
+
+def test_a_slow_cloud_needs_half_as_much_again_as_it_took_of_late() -> None:
+    assert paced(4).needed(None, GRANTED) == seconds(6)
+    assert paced(4, 2).needed(None, GRANTED) == seconds(5.25)
+
+
+def test_each_deed_has_a_pace_of_its_own() -> None:
+    assert paced(4, deed=Deed.TERMINATE).needed(None, GRANTED) == seconds(1)
+
+
+def test_however_slow_it_was_half_of_the_time_is_enough_to_try() -> None:
+    assert paced(60).needed(None, GRANTED) == seconds(7)
+
+
+def test_a_call_that_was_cut_off_tells_only_that_it_takes_longer() -> None:
+    pace = paced(4)
+    pace.took(None, seconds(2), is_whole=False)
+    assert pace.needed(None, GRANTED) == seconds(6)
+    pace.took(None, seconds(6), is_whole=False)
+    assert pace.needed(None, seconds(60)) == seconds(6.75)
+
+
+def test_it_is_forgotten_step_by_step_when_the_cloud_is_quick_again() -> None:
+    pace = paced(4)
+    for _ in range(9):
+        pace.took(None, seconds(0.2))
+    assert pace.needed(None, GRANTED) == seconds(1)
