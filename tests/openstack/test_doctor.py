@@ -32,7 +32,7 @@ from tests.openstack.faults import Closed, Page, Refusal, Unanswered
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
 
-REST = ("clock", "Nova", "Glance", "Neutron", "offers", "leftovers")
+REST = ("clock", "Nova", "Glance", "Neutron", "Placement", "offers", "leftovers")
 
 
 @pytest.fixture(scope="module")

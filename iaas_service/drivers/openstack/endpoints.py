@@ -13,6 +13,7 @@ SERVICES: Final = {
     "image": "image",
     "network": "network",
     "volume": "block-storage",
+    "placement": "placement",
     "identity": "identity",
 }
 """Short names, as the driver uses them, and the types of the service catalogue."""
@@ -22,6 +23,7 @@ TITLES: Final = {
     "image": "Glance",
     "network": "Neutron",
     "volume": "Cinder",
+    "placement": "Placement",
     "identity": "Keystone",
 }
 
@@ -32,12 +34,13 @@ _VERSIONS: Final = {
     "volume": "v3",
     "identity": "v3",
 }
+"""Placement has none: its endpoint is asked as it is."""
 _VERSION: Final = re.compile(r"/v\d+(\.\d+)?(/|$)")
 
 
 def versioned(service: str, url: str) -> str:
     """The endpoint with the version that the driver speaks, unless the catalogue names one."""
     bare = url.rstrip("/")
-    if _VERSION.search(bare.partition("://")[2]):
+    if service not in _VERSIONS or _VERSION.search(bare.partition("://")[2]):
         return bare
     return f"{bare}/{_VERSIONS[service]}"

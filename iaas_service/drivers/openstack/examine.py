@@ -33,6 +33,18 @@ _READER: Final = frozenset({"reader"})
 _LOGIN_SECONDS: Final = 5.0
 _SHOWN: Final = 5
 
+_UNNAMED_PLACEMENT: Final = (
+    "the catalogue does not name it to this user; Nova asks it for the host of each VM"
+)
+_WITHOUT_PLACEMENT: Final = (
+    'Nova asks it for the host of each VM: while it gets no answer either, creates fail with "No '
+    'valid host"'
+)
+_MEND_PLACEMENT: Final = (
+    "have the cloud's administrator look at Placement; when VMs are made all the same, its "
+    "endpoint is only closed to users"
+)
+
 _OK, _WRONG, _UNCHECKED = CheckStatus.OK, CheckStatus.WRONG, CheckStatus.UNCHECKED
 
 
@@ -62,15 +74,20 @@ class Examiner:
         """All checks; what hangs on one that is wrong is not made."""
         found = await self._log_in()
         if isinstance(found, Wrong):
-            rest = ("clock", *(TITLES[each] for each in _NEEDED), "offers", "leftovers")
+            services = (TITLES[each] for each in (*_NEEDED, "placement"))
+            rest = ("clock", *services, "offers", "leftovers")
             return [self._no_login(found), *map(_not_made, rest)]
         credentials, clock = self._judged(found)
-        services = await asyncio.gather(*(self._service(each, found) for each in _NEEDED))
+        *services, placement = await asyncio.gather(
+            *(self._service(each, found) for each in _NEEDED), self._placement()
+        )
         if any(each.status is _WRONG for each in services):
             barring = [replace(each, bars=each.status is _WRONG) for each in services]
-            return [credentials, clock, *barring, *map(_not_made, ("offers", "leftovers"))]
+            rest = map(_not_made, ("offers", "leftovers"))
+            return [credentials, clock, *barring, placement, *rest]
         offers = await self._told("offers", self._offers)
-        return [credentials, clock, *services, offers, await self._told("leftovers", self._leaks)]
+        left = await self._told("leftovers", self._leaks)
+        return [credentials, clock, *services, placement, offers, left]
 
     async def check_spec(self, spec: Spec) -> str:
         """What the names of a spec stand for.  Raises what a create would."""
@@ -126,6 +143,18 @@ class Examiner:
         collection = {"image": "/images", "network": "/networks"}[service]
         await self._api.get(service, collection, params={"limit": 1})
         return url
+
+    async def _placement(self) -> Check:
+        """Nova asks it for the host of each VM; the driver itself never does."""
+        title = TITLES["placement"]
+        try:
+            if (url := (await self._api.access()).endpoints.get("placement")) is None:
+                return Check(name=title, status=_UNCHECKED, message=_UNNAMED_PLACEMENT)
+            self._api.part(await self._api.get("placement", "/"), "versions", "placement")
+        except ShepherdError as e:
+            message = f"{e.message}. {_WITHOUT_PLACEMENT}"
+            return Check(name=title, status=_WRONG, message=message, way_out=_MEND_PLACEMENT)
+        return Check(name=title, status=_OK, message=url)
 
     async def _told(self, name: str, check: Callable[[], Awaitable[Check]]) -> Check:
         try:

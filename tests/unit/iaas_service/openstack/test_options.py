@@ -198,6 +198,7 @@ def test_a_place_that_is_not_listed_is_refused_by_name(wish: dict[str, str], fie
         ("network", "http://neutron:9696/", "http://neutron:9696/v2.0"),
         ("volume", "https://api/volume/v3/0123abcd", "https://api/volume/v3/0123abcd"),
         ("compute", "http://v2.example.org/compute", "http://v2.example.org/compute/v2.1"),
+        ("placement", "https://api/placement/", "https://api/placement"),
     ],
 )
 def test_endpoints_are_asked_in_a_version_however_the_catalogue_names_them(
