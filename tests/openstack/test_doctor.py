@@ -53,6 +53,7 @@ async def credentials(options: dict[str, Any]) -> Check:
     assert {found[name].status for name in REST} == {CheckStatus.UNCHECKED}
     assert found["credentials"].status is CheckStatus.WRONG
     assert found["credentials"].bars
+    assert "Request-ID" not in found["credentials"].message
     return found["credentials"]
 
 

@@ -219,7 +219,7 @@ def _lifetime(told: AccessInfo) -> timedelta:
     """Between two times of the same clock, the cloud's: ours may be wrong."""
     try:
         expires, issued = told.expires, told.issued
-    except KeyError:
+    except (KeyError, ValueError):
         return _LIFETIME
     if expires is None or issued is None:
         return _LIFETIME

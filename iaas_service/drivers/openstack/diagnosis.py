@@ -7,7 +7,6 @@ here, and no secret is part of any sentence.
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +24,9 @@ from openstack.config.cloud_region import CloudRegion
 from vmshepherd_kit.errors import Refused
 
 from .credentials import Credentials
+from .failures import words
+from .login import is_not_found_by_keystone
 
-_LONGEST: Final = 300
 # The last two are those of web pages.
 _NO_KEYSTONE: Final = (
     refusals.DiscoveryFailure,
@@ -34,7 +34,6 @@ _NO_KEYSTONE: Final = (
     refusals.InvalidResponse,
     refusals.MethodNotAllowed,
 )
-_NEVER_HEARD: Final = re.compile(r"credential|token", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,8 +91,15 @@ def _passport(told: AccessInfo) -> Passport:
         project=told.project_name or told.project_id or "",
         roles=tuple(sorted(told.role_names or ())),
         regions=tuple(sorted(regions - {""})),
-        issued=told.issued,
+        issued=_issued(told),
     )
+
+
+def _issued(told: AccessInfo) -> datetime | None:
+    try:
+        return told.issued
+    except (KeyError, ValueError):
+        return None
 
 
 def _why(error: refusals.ClientException, region: CloudRegion, asking: session.Session) -> Wrong:
@@ -106,17 +112,17 @@ def _why(error: refusals.ClientException, region: CloudRegion, asking: session.S
         return _unreachable(error, url)
     if isinstance(error, _NO_KEYSTONE):
         return Wrong(
-            message=f"there is no Keystone at {url}: {_words(error)}",
+            message=f"there is no Keystone at {url}: {words(error)}",
             way_out="correct auth_url in {options}: most often it ends in /v3",
         )
     if isinstance(error, refusals.BadRequest):
         return Wrong(
-            message=f"Keystone at {url} finds the credentials not whole: {_words(error)}",
+            message=f"Keystone at {url} finds the credentials not whole: {words(error)}",
             way_out="give in {options} what it names; a domain is user_domain_name or "
             "project_domain_name, mostly `Default`",
         )
     return Wrong(
-        message=f"Keystone at {url} gives no token: {_words(error)}",
+        message=f"Keystone at {url} gives no token: {words(error)}",
         way_out="see what the cloud says; when it is at fault, wait for it",
     )
 
@@ -128,7 +134,7 @@ def _unauthorized(
     if "password" not in auth:
         what = "application credential" if _is_application(auth) else "token"
         return Wrong(
-            message=f"Keystone does not accept the {what}: {_words(error)}",
+            message=f"Keystone does not accept the {what}: {words(error)}",
             way_out=f"make another {what}: this one is wrong, has expired or was revoked",
         )
     user, domain = auth.get("username") or auth.get("user_id"), auth.get("user_domain_name")
@@ -136,7 +142,7 @@ def _unauthorized(
     if projects is None:
         return Wrong(
             message=f"Keystone does not accept user {user!r} of domain {domain!r} with this "
-            f"password: {_words(error)}",
+            f"password: {words(error)}",
             way_out="correct username, password or user_domain_name in {options}",
         )
     project = auth.get("project_name") or auth.get("project_id")
@@ -187,7 +193,7 @@ def _untrusted(error: refusals.ClientException, url: str) -> Wrong:
         )
     said = [e.reason for e in _chain(error) if isinstance(e, ssl.SSLError) and e.reason]
     return Wrong(
-        message=f"no TLS with {url}: {said[0] if said else _words(error)}",
+        message=f"no TLS with {url}: {said[0] if said else words(error)}",
         way_out="if the cloud speaks plain HTTP there, write http:// in auth_url",
     )
 
@@ -210,7 +216,7 @@ def _unreachable(error: refusals.ClientException, url: str) -> Wrong:
             way_out="see whether a firewall lies between, or whether a proxy is needed",
         )
     return Wrong(
-        message=f"{url} cannot be reached: {_words(error)}",
+        message=f"{url} cannot be reached: {words(error)}",
         way_out="correct auth_url in {options}, or wait for the cloud",
     )
 
@@ -234,13 +240,9 @@ def _auth(region: CloudRegion) -> Mapping[str, Any]:
 
 def _is_unknown(error: refusals.ClientException, region: CloudRegion) -> bool:
     """Keystone answers 404 to a token or an application credential of which it never heard."""
-    is_told = isinstance(error, refusals.NotFound) and _NEVER_HEARD.search(str(error)) is not None
+    is_told = isinstance(error, refusals.HttpError) and is_not_found_by_keystone(error)
     return is_told and "password" not in _auth(region)
 
 
 def _is_application(auth: Mapping[str, Any]) -> bool:
     return any(key.startswith("application_credential") for key in auth)
-
-
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split())[:_LONGEST]

@@ -30,6 +30,8 @@ from vmshepherd_kit.errors import (
 
 _LONGEST: Final = 500
 _QUOTA: Final = re.compile(r"quota|limit exceeded|overlimit", re.IGNORECASE)
+# A number of this very request, by which the same refusal would look like a new one.
+_NUMBER: Final = re.compile(r" ?\(Request-ID: [^)]*\)")
 _NO_SERVER: Final = re.compile(r"\binstance\b.* could not be found", re.IGNORECASE)
 REST: Final = timedelta(seconds=5)
 """How long a service is left alone that does not say how long it wants to be."""
@@ -159,6 +161,13 @@ def said(body: bytes) -> str:
     except ValueError:
         words = re.sub(r"<[^>]*>", " ", body.decode(errors="replace"))
     return _without_values(" ".join(words.split()))[:_LONGEST]
+
+
+def words(error: BaseException) -> str:
+    """What a refused login says, on one line, the same each time; keystoneauth quotes no secrets
+    in it.
+    """
+    return " ".join(_NUMBER.sub("", str(error)).split())[:300]
 
 
 def _message(body: object) -> str:

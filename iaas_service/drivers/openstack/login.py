@@ -26,9 +26,10 @@ from .credentials import Access, Credentials
 _EARLY: Final = timedelta(minutes=2)
 # Identity services lock an account that fails too often.
 _AFTER_REFUSAL: Final = timedelta(seconds=10)
-
-# A number of this very request, by which the same refusal would look like a new one.
-_NUMBER: Final = re.compile(r" ?\(Request-ID: [^)]*\)")
+# Of a credential that nobody made, and of a token that is none or has ended.
+_NEVER_HEARD: Final = re.compile(
+    r"could not (find|recognize) |failed to validate token|recognized fernet", re.IGNORECASE
+)
 
 _log = log.get("iaas.openstack")
 
@@ -106,7 +107,7 @@ class Login:
         return error
 
     def _understood(self, error: refusals.ClientException) -> ShepherdError:
-        words = _words(error)
+        words = failures.words(error)
         if isinstance(error, refusals.ConnectionError | refusals.DiscoveryFailure):
             self._circuit.failed(words)
             return self._unreachable(words)
@@ -119,7 +120,7 @@ class Login:
 
     def _answered(self, error: refusals.HttpError, words: str) -> ShepherdError:
         status = error.http_status or 0
-        if status in {400, 401} or _is_not_found_by_keystone(error):
+        if status in {400, 401} or is_not_found_by_keystone(error):
             return Unauthenticated(
                 f"{self._where} does not accept the credentials: {words}; correct user, password, "
                 "domain, project or application credential"
@@ -141,15 +142,10 @@ class Login:
         )
 
 
-def _is_not_found_by_keystone(error: refusals.HttpError) -> bool:
+def is_not_found_by_keystone(error: refusals.HttpError) -> bool:
     """Whether Keystone itself says so of what the credentials name; it says the same of a path that
     it does not know, in other words.
     """
     if error.http_status != 404 or error.response is None:  # noqa: PLR2004
         return False
-    return "could not find " in failures.said(error.response.content).lower()
-
-
-def _words(error: refusals.ClientException) -> str:
-    """What it says, on one line, the same each time; keystoneauth quotes no secrets in it."""
-    return " ".join(_NUMBER.sub("", str(error)).split())[:300]
+    return _NEVER_HEARD.search(failures.said(error.response.content)) is not None

@@ -23,6 +23,8 @@ Ask = Callable[[int, bytes, str], Any]
 KEYSTONE = "http://127.0.0.1:5000/v3/auth/tokens"
 # As Keystone of Zed said them.
 NO_CREDENTIAL = "Could not find Application Credential: 3ac16d."
+NO_TOKEN = "Could not recognize Fernet token"
+ENDED = "Failed to validate token"
 NO_SUCH_PATH = "(http://127.0.0.1:5000/v9/auth/tokens): The resource could not be found."
 
 
@@ -55,12 +57,13 @@ async def refused() -> AsyncIterator[Ask]:
         yield ask
 
 
+@pytest.mark.parametrize("said", [NO_CREDENTIAL, NO_TOKEN, ENDED])
 async def test_credentials_that_keystone_does_not_find_are_named_as_it_names_them(
-    refused: Ask,
+    refused: Ask, said: str
 ) -> None:
-    error = await refused(404, keystones(404, NO_CREDENTIAL), "application/json")
+    error = await refused(404, keystones(404, said), "application/json")
     assert isinstance(error, Unauthenticated)
-    assert NO_CREDENTIAL in error.message
+    assert said in error.message
     assert "identity service" not in error.message
 
 
@@ -96,6 +99,7 @@ async def test_a_refusal_is_for_a_person_to_mend(
 async def test_the_same_refusal_is_told_in_the_same_words_each_time(refused: Ask) -> None:
     first, second = [await refused(401, keystones(401, "no"), "application/json") for _ in "ab"]
     assert first.message == second.message
+    assert "Request-ID" not in first.message
 
 
 async def test_a_keystone_that_fails_is_tried_again(refused: Ask) -> None:
