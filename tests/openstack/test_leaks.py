@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import pytest
 
 from iaas_service.drivers.openstack import leaks
 from iaas_service.testing import SUITE_ID, an_order, eventually_runs
 from tests.openstack.driver import driver
-from tests.openstack.faults import Forgetful
+from tests.openstack.faults import Answer, Fault, Forgetful, Page, Refusal
 from tests.openstack.ground import OpenStack, Project, until
 from tests.openstack.proxy import Proxy
+from vmshepherd_kit.errors import Unavailable
 
 
 def port_of(project: Project, server_id: str) -> str:
@@ -55,6 +61,47 @@ async def test_the_port_of_a_vm_that_a_list_omits_is_no_leak(
         await eventually_runs(cloud, vm.vm_id)
         proxy.on("compute", "GET", "/servers", Forgetful(servers=2))
         assert await leaks.find(site.api, suite_id=SUITE_ID, made=site.creator.made) == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Page(status=404, forwarded=False), Refusal(status=404, forwarded=False)],
+    ids=["page", "words"],
+)
+async def test_a_404_that_is_not_the_services_own_makes_no_leak_and_hides_none(
+    project: Project, proxy: Proxy, fault: Fault
+) -> None:
+    gone = str(uuid.uuid4())
+    port = port_of(project, gone)
+    async with driver(project, auth_url=proxy.auth_url) as cloud:
+        api = cloud.sites[0].api
+        for service, path in (("compute", f"/servers/{gone}"), ("network", f"/ports/{port}")):
+            with (
+                proxy.while_(service, "GET", path, fault),
+                pytest.raises(Unavailable, match="nobody can say whether"),
+            ):
+                await leaks.find(api, suite_id=SUITE_ID, made=())
+        assert [each.id for each in await leaks.find(api, suite_id=SUITE_ID, made=())] == [port]
+    project.api.delete("network", f"/v2.0/ports/{port}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outdated(Fault):
+    """A list that shows a port which somebody deletes before it arrives."""
+
+    project: Project
+    port: str
+
+    def after(self, answer: Answer, *, newest: Sequence[str]) -> Answer:
+        self.project.api.delete("network", f"/v2.0/ports/{self.port}")
+        return answer
+
+
+async def test_a_port_that_goes_while_one_looks_is_no_leak(project: Project, proxy: Proxy) -> None:
+    port = port_of(project, str(uuid.uuid4()))
+    proxy.on("network", "GET", "/ports", Outdated(project=project, port=port), times=1)
+    async with driver(project, auth_url=proxy.auth_url) as cloud:
+        assert await leaks.find(cloud.sites[0].api, suite_id=SUITE_ID, made=()) == []
 
 
 def volume(**said: Any) -> dict[str, Any]:

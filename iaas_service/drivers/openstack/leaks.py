@@ -7,17 +7,20 @@ forgets whose that was: only of VMs that this process made is it known.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vmshepherd_kit.errors import NotFound
+from vmshepherd_kit.errors import NotFound, Unavailable
 
 from ... import marker
+from . import failures
 from .api import Api
 
 Json = Mapping[str, Any]
 
+_NO_PORT: Final = re.compile(r"\bport\b.* could not be found", re.IGNORECASE)
 _OWNER: Final = "compute:"
 # So many are looked at closely at a time; the next look shows the rest.
 _MOST: Final = 50
@@ -76,17 +79,34 @@ async def _is_left_over(api: Api, port: Json) -> bool:
     """Nova takes a server's ports away before it forgets the server: what is there after that was
     left behind.
     """
-    try:
-        await api.get("compute", f"/servers/{port['device_id']}")
-    except NotFound:
-        pass
-    else:
+    if await _is_there(api, port["device_id"]):
         return False
     try:
-        now = (await api.get("network", f"/ports/{port['id']}"))["port"]
-    except NotFound:
-        return False
+        told = await api.get("network", f"/ports/{port['id']}")
+    except NotFound as e:
+        if _NO_PORT.search(e.facts.get("said", "")):
+            return False
+        raise _unsaid(port, e) from e
+    now: Json = api.part(told, "port", "network")
     return bool(now.get("device_id") == port["device_id"])
+
+
+async def _is_there(api: Api, server_id: str) -> bool:
+    try:
+        await api.get("compute", f"/servers/{server_id}")
+    except NotFound as e:
+        meant = failures.gone(e, server_id)
+        if meant is e:
+            return False
+        raise meant from e
+    return True
+
+
+def _unsaid(port: Json, error: NotFound) -> Unavailable:
+    """A 404 that is not Neutron's own says nothing about any port."""
+    return Unavailable(
+        f"nobody can say whether port {port['id']} exists: {error.message}", reason="CLOUD_FAILING"
+    )
 
 
 async def _volumes(api: Api, suite_id: str) -> list[Leak]:
