@@ -44,6 +44,8 @@ class Health(HealthServicer):
         self._statuses: dict[str, int] = dict.fromkeys(["", READINESS, *services], NOT_SERVING)
         self._statuses[LIVENESS] = SERVING
         self._watchers: set[asyncio.Event] = set()
+        self._heard = asyncio.Event()
+        self._heard.set()
         self._unknown_watchers = 0
         self._max_unknown_watchers = max_unknown_watchers
 
@@ -53,10 +55,11 @@ class Health(HealthServicer):
             self._statuses[name] = SERVING if ready else NOT_SERVING
         for changed in self._watchers:
             changed.set()
+        self._compare()
 
-    def is_heard(self) -> bool:
-        """Whether every watcher has taken the newest statuses up."""
-        return not any(changed.is_set() for changed in self._watchers)
+    async def heard(self) -> None:
+        """Wait until every watcher has taken the newest statuses up."""
+        await self._heard.wait()
 
     async def Check(self, request: HealthCheckRequest, _context: Context) -> HealthCheckResponse:
         """The status of one service; NOT_FOUND for a name that this server does not know."""
@@ -85,15 +88,23 @@ class Health(HealthServicer):
                 yield HealthCheckResponse(status=status)
         finally:
             self._watchers.discard(changed)
+            self._compare()
             self._unknown_watchers -= unknown
 
     async def _changes(self, name: str, changed: asyncio.Event) -> AsyncIterator[int]:
         told = None
         while True:
             changed.clear()
+            self._compare()
             status = self._statuses.get(name, HealthCheckResponse.SERVICE_UNKNOWN)
             if status != told:
                 told = status
                 yield status
             else:
                 await changed.wait()
+
+    def _compare(self) -> None:
+        if any(changed.is_set() for changed in self._watchers):
+            self._heard.clear()
+        else:
+            self._heard.set()

@@ -43,9 +43,8 @@ T = TypeVar("T")
 
 MIB: Final = 1024 * 1024
 
-# Turns of the loop in which the watchers of health may take up that the end has come.
-_TURNS: Final = 100
-# Time for the last answers to leave: one that its client does not read would wait for ever.
+# Time for the watchers of health to take up that the end has come, and for the last answers to
+# leave: one that its client does not read would wait for ever.
 _LAST_ANSWERS: Final = timedelta(seconds=2)
 
 _OPTIONS: Final[list[tuple[str, int]]] = [
@@ -135,12 +134,7 @@ class Server:
         Returns as soon as nothing is left to wait for.  Drained twice, the shorter grace counts.
         """
         self.health.ready(False)
-        # The watchers of health hear it before their streams end; one that has stopped reading
-        # never does, so there are only so many turns of the loop.
-        for _ in range(_TURNS):
-            if self.health.is_heard():
-                break
-            await self._clock.sleep(timedelta(0))
+        await self._let_watchers_hear()
         self._admission.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._admission.settled(), grace.total_seconds())
@@ -153,6 +147,20 @@ class Server:
     async def wait(self) -> None:
         """Wait until the server has ended."""
         await self._server.wait_for_termination()
+
+    async def _let_watchers_hear(self) -> None:
+        """The watchers of health hear of the end before their streams end; on a busy machine a
+        write before it may be told as done only after a while.
+        """
+        waits: set[asyncio.Future[None]] = {
+            asyncio.ensure_future(self.health.heard()),
+            asyncio.ensure_future(self._clock.sleep(_LAST_ANSWERS)),
+        }
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
 
 
 class Around:

@@ -558,13 +558,13 @@ class Reluctant:
         initial_window_size = (4).to_bytes(2) + size.to_bytes(4)
         self._writer.write(_frame(SETTINGS, 0, 0, initial_window_size))
 
-    async def until(self, kind: int) -> None:
-        """Read up to the first frame of that kind, itself included."""
+    async def until(self, kind: int) -> bytes:
+        """Read up to the first frame of that kind, itself included; what is in it."""
         while True:
             head = await self._reader.readexactly(9)
-            await self._reader.readexactly(int.from_bytes(head[:3]))
+            said = await self._reader.readexactly(int.from_bytes(head[:3]))
             if head[3] == kind:
-                return
+                return said
 
     def close(self) -> None:
         self._writer.close()
@@ -677,6 +677,22 @@ async def test_an_answer_that_leaves_slowly_is_not_cut_off_by_the_drain() -> Non
         await client.until(DATA)
         client.close()
         await draining
+
+
+async def test_a_watcher_that_is_late_hears_of_the_end_before_its_stream_ends() -> None:
+    async with serve.running([], LOOPBACK) as server, asyncio.timeout(20):
+        late = await Reluctant.asking(server.port, "/grpc.health.v1.Health/Watch")
+        draining = asyncio.create_task(server.drain(LARGE))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        late.open_window(1000)
+        heard = [await late.until(DATA) for _ in range(2)]
+        assert [HealthCheckResponse.FromString(each[5:]).status for each in heard] == [
+            health.SERVING,
+            health.NOT_SERVING,
+        ]
+        await draining
+        late.close()
 
 
 async def test_draining_cancels_what_does_not_end_within_its_grace() -> None:
