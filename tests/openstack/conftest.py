@@ -60,6 +60,21 @@ def project(openstack: OpenStack) -> Project:
     return openstack.project()
 
 
+@pytest.fixture(scope="module")
+def _for_the_file(openstack_place: Place) -> Iterator[OpenStack]:
+    """It holds no turn: each test takes its own, and others may break the cloud between two."""
+    cloud = OpenStack(openstack_place, is_alone=False)
+    yield cloud
+    with shared.turn(openstack_place, alone=False):
+        cloud.remove_projects()
+
+
+@pytest.fixture
+def home(openstack: OpenStack, _for_the_file: OpenStack) -> Project:
+    """One project for all tests of a file that make no server."""
+    return _for_the_file.home
+
+
 @pytest.fixture
 def proxy(openstack: OpenStack) -> Iterator[Proxy]:
     """A proxy in front of the cloud that does as it is told; `proxy.auth_url` leads through it."""

@@ -15,9 +15,10 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
-from tests.openstack.cloud import daemons, database, program, seed
+from tests.openstack.cloud import daemons, database, program, seed, services
 from tests.openstack.cloud.api import Api, Refused
 from tests.openstack.cloud.place import HOST, PASSWORD, Place
 
@@ -109,6 +110,11 @@ class OpenStack:
         made = Project(self.place, api)
         self._projects.append(made)
         return made
+
+    @cached_property
+    def home(self) -> Project:
+        """One that is made when it is first asked for, and stays as long as the others."""
+        return self.project()
 
     def _make_member(self, name: str) -> None:
         """A project and a user of that name, of whom one knows that they are new."""
@@ -275,6 +281,9 @@ class OpenStack:
     def stop(self, *names: str) -> None:
         """End processes: `nova-api`, `rabbit`, ...; `cloud.services` has their names."""
         self._alone()
+        known = services.daemons(self.place)
+        unknown = [name for name in names if name not in known]
+        assert not unknown, f"no process is called {', '.join(unknown)}; known: {', '.join(known)}"
         self._lost_its_bus |= "rabbit" in names
         daemons.stop(self.place, *names, patience=5)
 

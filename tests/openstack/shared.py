@@ -11,18 +11,21 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
-from tests.openstack.cloud import program
+from tests.openstack.cloud import daemons, program
 from tests.openstack.cloud.place import FOLDER_VARIABLE, Place
 
 ROOT: Final = Path(__file__).parents[2]
 _PATIENCE_SECONDS: Final = 900
+# Several may break the cloud one after the other, each for some minutes.
+_TURN_SECONDS: Final = 1800.0
 
 
 def missing() -> str | None:
@@ -70,12 +73,53 @@ def turn(place: Place, *, alone: bool) -> Iterator[None]:
     All of the cloud runs then, whatever was done to it before, and by whom.
     """
     with (place.folder / "turns").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        mine = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+        _take(file, mine)
         if program.lacking(place):
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _take(file, fcntl.LOCK_EX)
             program.heal(place)
-            fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            _take(file, mine)
         yield
+
+
+def _take(file: TextIOWrapper, how: int) -> None:
+    """Wait for the lock, and not for ever.  NotReady names those who hold it."""
+    with suppress(BlockingIOError):
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+        return
+    # The kernel's own wait has its order, and no end: it is another thread's.
+    waiting = threading.Thread(target=_wait_for, args=(os.dup(file.fileno()), how), daemon=True)
+    waiting.start()
+    waiting.join(_TURN_SECONDS)
+    if waiting.is_alive():
+        raise daemons.NotReady(
+            f"no turn at the cloud within {_TURN_SECONDS:.0f} s: {file.name} is held by "
+            f"{'; '.join(_holders(file)) or 'somebody'}; see what that waits for, or end it, and "
+            "run this again"
+        )
+
+
+def _wait_for(descriptor: int, how: int) -> None:
+    """Who has given up meanwhile has closed the file: the lock goes with this descriptor then."""
+    try:
+        fcntl.flock(descriptor, how)
+    finally:
+        os.close(descriptor)
+
+
+def _holders(file: TextIOWrapper) -> list[str]:
+    """By the kernel's list, in which those who wait bear an arrow."""
+    inode = f":{os.fstat(file.fileno()).st_ino}"
+    rows = map(str.split, Path("/proc/locks").read_text().splitlines())
+    pids = {row[4] for row in rows if row[1] == "FLOCK" and row[5].endswith(inode)}
+    return [f"process {pid} ({_command(pid)})" for pid in sorted(pids)]
+
+
+def _command(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    except OSError:
+        return "not seen from here"
 
 
 def _running(folder: Path) -> Place:

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
 from iaas_service.drivers.openstack import api as api_module
 from iaas_service.testing import eventually
-from tests.openstack import shared
 from tests.openstack.clocks import LeapingClock
-from tests.openstack.cloud.place import Place
 from tests.openstack.driver import driver
 from tests.openstack.faults import Closed, Empty, Endless, Refusal, Unanswered
-from tests.openstack.ground import OpenStack, Project
+from tests.openstack.ground import Project
 from tests.openstack.proxy import Proxy
 from vmshepherd_kit.errors import Throttled, Unavailable
 
 DETAIL = "compute GET /servers/detail"
-
-
-@pytest.fixture(scope="module")
-def home(openstack_place: Place) -> Iterator[Project]:
-    """One project for all tests of this file: none of them makes a server."""
-    with shared.turn(openstack_place, alone=False):
-        cloud = OpenStack(openstack_place, is_alone=False)
-        yield cloud.project()
-        cloud.remove_projects()
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])

@@ -22,24 +22,16 @@ from iaas_service.domain import Check, CheckStatus, Spec
 from iaas_service.drivers.openstack import OpenstackCloud
 from iaas_service.drivers.openstack import examine as examining
 from tests.e2e.daemon import VMSHEPHERD
-from tests.openstack import shared
 from tests.openstack.clocks import WrongClock
 from tests.openstack.cloud import seed
 from tests.openstack.cloud.api import Api
-from tests.openstack.cloud.place import PASSWORD, Place
+from tests.openstack.cloud.place import PASSWORD
 from tests.openstack.driver import driver, driver_of
 from tests.openstack.faults import Closed, Page, Refusal, Unanswered
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
 
 REST = ("clock", "Nova", "Glance", "Neutron", "Placement", "offers", "leftovers")
-
-
-@pytest.fixture(scope="module")
-def home(openstack_place: Place) -> Iterator[Project]:
-    """One project for all tests of this file: none of them makes a server."""
-    with shared.turn(openstack_place, alone=False):
-        yield OpenStack(openstack_place, is_alone=False).project()
 
 
 async def checked(cloud: OpenstackCloud) -> dict[str, Check]:

@@ -6,6 +6,7 @@ Nothing here needs OpenStack: what is kept is a process that sleeps.
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from tests.openstack import shared
 from tests.openstack.cloud import daemons, program
 from tests.openstack.cloud.daemons import Daemon
 from tests.openstack.cloud.place import PORTS_NEEDED, Place
-from tests.openstack.ground import until
+from tests.openstack.ground import OpenStack, until
 
 ASLEEP = Daemon(name="asleep", command=("sleep", "1000"))
 KEEPER = """
@@ -187,6 +188,29 @@ def test_who_breaks_the_cloud_waits_for_all_others_and_they_for_him(
 def test_who_breaks_nothing_waits_for_nobody_who_does_not(whole: Place) -> None:
     with shared.turn(whole, alone=False), shared.turn(whole, alone=False):
         pass
+
+
+def test_who_waits_for_a_turn_too_long_is_told_who_has_it(
+    whole: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "_TURN_SECONDS", 0.3)
+    told = rf"turns is held by process {os.getpid()} \(.*pytest.*\); see what that waits for"
+    with (
+        shared.turn(whole, alone=False),
+        pytest.raises(daemons.NotReady, match=told),
+        shared.turn(whole, alone=True),
+    ):
+        pass
+    # What it waited for comes, and goes at once.
+    monkeypatch.setattr(shared, "_TURN_SECONDS", 30)
+    with shared.turn(whole, alone=True):
+        pass
+
+
+def test_a_process_that_no_cloud_has_is_not_stopped_but_refused(place: Place) -> None:
+    cloud = OpenStack(place, is_alone=True)
+    with pytest.raises(AssertionError, match=r"no process is called nova-apy; known: .*nova-api"):
+        cloud.stop("nova-scheduler", "nova-apy")
 
 
 def test_what_somebody_left_broken_is_mended_by_one_who_has_it_alone(

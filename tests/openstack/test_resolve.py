@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,9 +13,7 @@ from iaas_service.domain import Attachment, Spec
 from iaas_service.drivers.openstack import OpenstackCloud, OpenstackOptions
 from iaas_service.drivers.openstack.resolve import Resolved
 from iaas_service.testing import eventually
-from tests.openstack import shared
 from tests.openstack.cloud import seed
-from tests.openstack.cloud.place import Place
 from tests.openstack.driver import SUITE, driver
 from tests.openstack.faults import Refusal, Unanswered
 from tests.openstack.ground import OpenStack, Project
@@ -33,13 +31,6 @@ class Hasty(SystemClock):
 
     def elapsed(self) -> timedelta:
         return super().elapsed() + self.ahead
-
-
-@pytest.fixture(scope="module")
-def home(openstack_place: Place) -> Iterator[Project]:
-    """One project for all tests of this file: none of them makes a server."""
-    with shared.turn(openstack_place, alone=False):
-        yield OpenStack(openstack_place, is_alone=False).project()
 
 
 @pytest.fixture

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
 from iaas_service.domain import VmId
 from iaas_service.testing import eventually
-from tests.openstack import shared
 from tests.openstack.clocks import LeapingClock, StandingClock
-from tests.openstack.cloud.place import Place
 from tests.openstack.driver import driver
 from tests.openstack.faults import Closed, Fault, Refusal
 from tests.openstack.ground import OpenStack, Project
@@ -22,15 +19,6 @@ from vmshepherd_kit.errors import NotFound, Unauthenticated, Unavailable
 LOGIN = "identity POST /auth/tokens"
 NOBODY = VmId("no-such-vm")
 UNASKED = Refusal(status=401, forwarded=False)
-
-
-@pytest.fixture(scope="module")
-def home(openstack_place: Place) -> Iterator[Project]:
-    """One project for all tests of this file that make no server."""
-    with shared.turn(openstack_place, alone=False):
-        cloud = OpenStack(openstack_place, is_alone=False)
-        yield cloud.project()
-        cloud.remove_projects()
 
 
 async def test_a_revoked_token_that_one_service_still_takes_is_renewed_once(
