@@ -10,27 +10,16 @@ from typing import Any
 import pytest
 
 from iaas_service.domain import Attachment, Spec
-from iaas_service.drivers.openstack import OpenstackCloud, OpenstackOptions
+from iaas_service.drivers.openstack import OpenstackCloud
 from iaas_service.drivers.openstack.resolve import Resolved
 from iaas_service.testing import eventually
+from tests.openstack.clocks import LeapingClock
 from tests.openstack.cloud import seed
-from tests.openstack.driver import SUITE, driver
+from tests.openstack.driver import driver
 from tests.openstack.faults import Refusal, Unanswered
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
-from vmshepherd_kit import settings
-from vmshepherd_kit.clock import SystemChance, SystemClock
 from vmshepherd_kit.errors import BadRequest, NotFound, ShepherdError, Unavailable
-
-
-class Hasty(SystemClock):
-    """The time, as much later as the test wishes."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta(0)
-
-    def elapsed(self) -> timedelta:
-        return super().elapsed() + self.ahead
 
 
 @pytest.fixture
@@ -266,17 +255,14 @@ async def test_a_catalogue_that_fails_is_no_fault_of_the_spec(home: Project, pro
 async def test_after_a_quiet_hour_no_name_is_waited_for_while_somebody_watches(
     home: Project, proxy: Proxy
 ) -> None:
-    wanted = {**home.credentials(proxy.auth_url), "http_timeout": "100s"}
-    options = settings.parse(wanted, OpenstackOptions, where="options")
-    clock = Hasty()
+    clock = LeapingClock()
     kinds = ["compute GET /flavors/detail", "image GET /images", "network GET /networks"]
-    made = OpenstackCloud(options, provider="osk", suite=SUITE, clock=clock, chance=SystemChance())
-    async with made as cloud:
+    async with driver(home, auth_url=proxy.auth_url, clock=clock) as cloud:
         await resolved(cloud)
         with cloud.watch():
             for _ in range(2):
                 before = proxy.calls.copy()
-                clock.ahead += timedelta(minutes=30)
+                clock.leap(timedelta(minutes=30))
                 await eventually(are_read(proxy, kinds, before))
         for kind in kinds:
             service, method, path = kind.split()

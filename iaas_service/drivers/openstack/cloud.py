@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final, Self
 
@@ -22,39 +22,16 @@ from ...domain import Catalog, Check, Listing, Order, Spec, Vm, VmId, VmState
 from ...feed import Subscription
 from ...port import Trait
 from . import places, servers, wishes
-from .api import Api
 from .catalog import catalog
-from .create import Creator
-from .credentials import Credentials
-from .deeds import Deeds
-from .examine import Examiner
-from .inventory import Inventory
-from .listing import Reader
-from .login import Login
 from .memory import Memory
 from .options import OpenstackOptions
-from .places import Place
-from .watching import Watcher
+from .site import Builder, Site
 from .wire import Wire
 
 # Logins wait for an answer; one that hangs must not hold up another place's.
 _LOGINS: Final = 4
 # From so many on, one listing is cheaper than asking for each.
 _MANY: Final = 16
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Site:
-    """One place, with all that is done there."""
-
-    place: Place
-    api: Api
-    inventory: Inventory
-    creator: Creator
-    reader: Reader
-    deeds: Deeds
-    watcher: Watcher
-    examiner: Examiner
 
 
 class OpenstackCloud:
@@ -74,10 +51,16 @@ class OpenstackCloud:
     ) -> None:
         self._options = options
         self._provider = provider
-        self._suite = suite
-        self._clock = clock
         self._memory = Memory()
         self._threads = ThreadPoolExecutor(_LOGINS, thread_name_prefix=f"login-{provider}")
+        self._builder = Builder(
+            provider=provider,
+            options=options,
+            suite=suite,
+            memory=self._memory,
+            clock=clock,
+            threads=self._threads,
+        )
         self._open = AsyncExitStack()
         self._watchers = 0
         self.sites: tuple[Site, ...] = ()
@@ -90,19 +73,17 @@ class OpenstackCloud:
 
     async def __aenter__(self) -> Self:
         options = self._options
-        trust = self._credentials(options.places[0]).check()
+        trust = self._builder.credentials(options.places[0]).check()
         wire = Wire(
             connections=options.connections, timeout=options.http_timeout, context=trust.context()
         )
         await self._open.enter_async_context(wire)
-        self.sites = tuple(self._site(place, wire) for place in options.places)
+        self.sites = tuple(self._builder.site(place, wire) for place in options.places)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for site in self.sites:
-            site.watcher.end()
-            await site.inventory.close()
-            await site.api.close()
+            await site.close()
         await self._open.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -258,48 +239,6 @@ class OpenstackCloud:
             return (await self._found(vm_id))[0]
         except NotFound:
             return None
-
-    def _site(self, place: Place, wire: Wire) -> Site:
-        credentials = self._credentials(place)
-        login = Login(
-            credentials,
-            where=self._provider,
-            clock=self._clock,
-            threads=self._threads,
-        )
-        suite_id, options = self._suite.suite_id, self._options
-        api = Api(place, provider=self._provider, login=login, wire=wire, clock=self._clock)
-        inventory = Inventory(api, image_owners=options.image_owner_ids, clock=self._clock)
-        creator = Creator(api, inventory, suite_id=suite_id, clock=self._clock)
-        reader = Reader(api, self._memory, suite_id=suite_id, page_size=options.page_size)
-        return Site(
-            place=place,
-            api=api,
-            inventory=inventory,
-            creator=creator,
-            reader=reader,
-            deeds=Deeds(api, reader, inventory, is_forceful=options.force_delete),
-            watcher=Watcher(
-                api,
-                reader,
-                self._memory,
-                inventory=inventory,
-                clock=self._clock,
-                interval=options.watch_interval,
-            ),
-            examiner=Examiner(
-                api,
-                credentials,
-                inventory,
-                creator,
-                suite_id=suite_id,
-                clock=self._clock,
-                threads=self._threads,
-            ),
-        )
-
-    def _credentials(self, place: Place) -> Credentials:
-        return Credentials(self._options, place, self._suite.base_dir)
 
 
 def _there(site: Site | None, vm_id: VmId) -> Site:

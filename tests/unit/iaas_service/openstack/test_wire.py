@@ -12,6 +12,7 @@ import pytest
 from iaas_service.drivers.openstack import failures
 from iaas_service.drivers.openstack.failures import Call
 from iaas_service.drivers.openstack.wire import NoTurnError, Wire
+from tests.unit.iaas_service.openstack.bare import listening
 from vmshepherd_kit.errors import Throttled
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -29,14 +30,11 @@ class Cloud:
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while request := await reader.readuntil(b"\r\n\r\n"):
-                self.asked += 1
-                if request.startswith(b"POST"):
-                    await self.hang()
-                writer.write(ANSWER)
-        finally:
-            writer.close()
+        while request := await reader.readuntil(b"\r\n\r\n"):
+            self.asked += 1
+            if request.startswith(b"POST"):
+                await self.hang()
+            writer.write(ANSWER)
 
     async def hang(self) -> None:
         self.orders += 1
@@ -49,18 +47,9 @@ class Cloud:
 @pytest.fixture
 async def cloud() -> AsyncIterator[Cloud]:
     cloud = Cloud()
-    tasks = set[asyncio.Task[None]]()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.create_task(cloud.serve(reader, writer)))
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    cloud.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/servers"
-    yield cloud
-    server.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    async with listening(cloud.serve) as port:
+        cloud.url = f"http://127.0.0.1:{port}/servers"
+        yield cloud
 
 
 async def order(wire: Wire, cloud: Cloud) -> failures.Answer:

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from iaas_service.drivers.openstack.wire import NoAnswerError, NotSentError, Wire
+from tests.unit.iaas_service.openstack.bare import listening
 
 REDIRECT = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
 COOKIE = b"HTTP/1.1 200 OK\r\nSet-Cookie: node=7; Path=/\r\nContent-Length: 2\r\n\r\n{}"
@@ -26,33 +27,18 @@ class Cloud:
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while not self.hangs_up or not self.asked:
-                self.asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
-                writer.write(self.answer)
-        except asyncio.IncompleteReadError:
-            pass
-        finally:
-            writer.close()
+        while not self.hangs_up or not self.asked:
+            self.asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            writer.write(self.answer)
 
 
 @pytest.fixture
 async def cloud() -> AsyncIterator[Cloud]:
     cloud = Cloud()
-    tasks = set[asyncio.Task[None]]()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.create_task(cloud.serve(reader, writer)))
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    # By a name: cookies are kept for names alone.
-    cloud.url = f"http://localhost:{port}/servers"
-    yield cloud
-    server.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    async with listening(cloud.serve) as port:
+        # By a name: cookies are kept for names alone.
+        cloud.url = f"http://localhost:{port}/servers"
+        yield cloud
 
 
 def wire(*, timeout: timedelta = timedelta(seconds=60)) -> Wire:
