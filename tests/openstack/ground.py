@@ -187,13 +187,10 @@ class OpenStack:
 
     def servers(self, project: Project) -> dict[str, str]:
         """The status in the database of each server that is not deleted, by its id."""
-        rows = []
-        for cell in ("cell0", "cell1", "cell2"):
-            rows += database.sql(
-                self.place,
-                f"SELECT uuid, vm_state FROM nova_{cell}.instances "
-                f"WHERE deleted = 0 AND project_id = '{project.project_id}'",
-            )
+        rows = self._of_cells(
+            "SELECT uuid, vm_state FROM nova_{cell}.instances "
+            f"WHERE deleted = 0 AND project_id = '{project.project_id}'"
+        )
         rows += database.sql(
             self.place,
             "SELECT instance_uuid, 'building' FROM nova_api.build_requests "
@@ -204,14 +201,17 @@ class OpenStack:
 
     def metadata(self, server_id: str) -> dict[str, str]:
         """What is written in the database upon a server."""
-        rows = []
-        for cell in ("cell0", "cell1", "cell2"):
-            rows += database.sql(
-                self.place,
-                f"SELECT `key`, value FROM nova_{cell}.instance_metadata "
-                f"WHERE deleted = 0 AND instance_uuid = '{server_id}'",
+        return _pairs(
+            self._of_cells(
+                "SELECT `key`, value FROM nova_{cell}.instance_metadata "
+                f"WHERE deleted = 0 AND instance_uuid = '{server_id}'"
             )
-        return _pairs(rows)
+        )
+
+    def _of_cells(self, select: str) -> list[list[str]]:
+        """The rows of every cell's database; `{cell}` stands for its name."""
+        cells = (select.replace("{cell}", cell) for cell in ("cell0", "cell1", "cell2"))
+        return [row for each in cells for row in database.sql(self.place, each)]
 
     def ports(self, project: Project) -> dict[str, str]:
         """The server of each port, by the port's id."""

@@ -61,6 +61,10 @@ class Rule:
         of_kind = self.service in {service, "*"} and self.method in {method, "*"}
         return of_kind and self.path.fullmatch(path) is not None
 
+    async def is_met(self) -> bool:
+        """Whether it has met anybody, for `eventually`."""
+        return bool(self.met)
+
 
 class Proxy:
     """All APIs of one cloud."""

@@ -10,7 +10,7 @@ import pytest
 from iaas_service.domain import Vm, VmId
 from iaas_service.testing import an_order, eventually
 from tests.openstack.cloud.place import PASSWORD
-from tests.openstack.driver import driver, driver_of
+from tests.openstack.driver import driver, driver_of, eventually_lists
 from tests.openstack.faults import Closed, Refusal
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
@@ -34,14 +34,7 @@ async def test_a_cloud_that_is_away_at_the_start_is_no_reason_not_to_start(
         with pytest.raises(Unavailable, match="cannot be asked for a token"):
             await cloud.list()
         proxy.calm()
-
-        async def lists() -> bool:
-            try:
-                return (await cloud.list()).complete
-            except Unavailable:
-                return False
-
-        await eventually(lists)
+        await eventually_lists(cloud)
 
 
 async def test_callers_side_by_side_share_one_login(project: Project, proxy: Proxy) -> None:

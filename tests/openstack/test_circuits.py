@@ -118,11 +118,7 @@ async def test_callers_who_had_no_turn_do_not_open_the_circuit(home: Project, pr
         cloud.sites[0].api._wire._patience = 0.2
         silent = proxy.on("compute", "GET", "/servers/detail", Unanswered(forwarded=False), times=1)
         holder = asyncio.ensure_future(cloud.list())
-
-        async def is_asked() -> bool:
-            return bool(silent.met)
-
-        await eventually(is_asked)
+        await eventually(silent.is_met)
         for _ in range(4):
             with pytest.raises(Throttled, match="was not asked"):
                 await cloud.list()

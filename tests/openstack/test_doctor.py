@@ -19,24 +19,18 @@ import pytest
 import yaml
 
 from iaas_service.domain import Check, CheckStatus, Spec
-from iaas_service.drivers.openstack import OpenstackCloud
 from iaas_service.drivers.openstack import examine as examining
 from tests.e2e.daemon import VMSHEPHERD
 from tests.openstack.clocks import WrongClock
 from tests.openstack.cloud import seed
 from tests.openstack.cloud.api import Api
 from tests.openstack.cloud.place import PASSWORD
-from tests.openstack.driver import driver, driver_of
+from tests.openstack.driver import checked, driver, driver_of
 from tests.openstack.faults import Closed, Page, Refusal, Unanswered
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
 
 REST = ("clock", "Nova", "Glance", "Neutron", "Placement", "offers", "leftovers")
-
-
-async def checked(cloud: OpenstackCloud) -> dict[str, Check]:
-    async with cloud:
-        return {check.name: check for check in await cloud.check()}
 
 
 async def credentials(options: dict[str, Any]) -> Check:

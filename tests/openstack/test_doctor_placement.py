@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from iaas_service.domain import Check, CheckStatus
-from iaas_service.drivers.openstack import OpenstackCloud
-from tests.openstack.driver import driver
+from iaas_service.domain import CheckStatus
+from tests.openstack.driver import checked, driver
 from tests.openstack.faults import Answer, Closed, Empty, Fault, Page, Refusal
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
@@ -27,11 +26,6 @@ class Unnamed(Fault):
         catalog = said["token"]["catalog"]
         said["token"]["catalog"] = [each for each in catalog if each["type"] != self.service]
         return replace(answer, body=json.dumps(said).encode())
-
-
-async def checked(cloud: OpenstackCloud) -> dict[str, Check]:
-    async with cloud:
-        return {check.name: check for check in await cloud.check()}
 
 
 async def test_placement_is_asked_once_and_for_its_versions_alone(

@@ -9,7 +9,7 @@ import pytest
 
 from iaas_service.domain import VmId
 from iaas_service.testing import a_running_vm, an_order, eventually
-from tests.openstack.driver import driver
+from tests.openstack.driver import driver, eventually_lists
 from tests.openstack.faults import Closed, Fault, Page, Refusal, Truncated, Unanswered
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
@@ -109,14 +109,7 @@ async def test_a_dead_cloud_costs_few_calls_and_is_found_alive_again(
             await cloud.list()
         assert told.value.reason == "CLOUD_UNREACHABLE"
         proxy.calm()
-
-        async def lists() -> bool:
-            try:
-                return (await cloud.list()).complete
-            except Unavailable:
-                return False
-
-        await eventually(lists)
+        await eventually_lists(cloud)
 
 
 async def test_a_dead_cloud_is_no_cloud_to_create_in(
@@ -166,11 +159,7 @@ async def test_a_call_whose_caller_went_away_is_cut_off(project: Project, proxy:
         silent = proxy.on("compute", "GET", "/servers/detail", Unanswered(forwarded=False))
         creates = proxy.on("compute", "POST", "/servers", Refusal(status=503, forwarded=False))
         listing = asyncio.ensure_future(cloud.list())
-
-        async def is_asked() -> bool:
-            return bool(silent.met)
-
-        await eventually(is_asked)
+        await eventually(silent.is_met)
         waiting = asyncio.ensure_future(cloud.create(an_order()))
         # Its turn does not come as long as the listing has it.
         await asyncio.wait({waiting}, timeout=1)

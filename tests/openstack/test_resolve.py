@@ -160,7 +160,8 @@ async def test_the_newest_of_a_family_is_meant(
         assert (await resolved(fresh, image="", options=options)).image.id == newer
     error = await fault(cloud, image="", options={"image_family": "golde"})
     assert fields(error) == ["spec.options.image_family"]
-    assert "did you mean 'golden-1'?" in error.message
+    # Which of the two, depends on whether the images were read anew meanwhile.
+    assert "did you mean 'golden-" in error.message
 
 
 def _image_after(home: Project, older: str, name: str) -> str:

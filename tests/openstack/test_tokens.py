@@ -45,11 +45,7 @@ async def test_a_late_refusal_of_an_old_token_costs_the_new_one_nothing(
         proxy.on("compute", "GET", f"/servers/{NOBODY}", UNASKED, times=1)
         with proxy.counting() as calls:
             listing = asyncio.ensure_future(cloud.list())
-
-            async def is_asked() -> bool:
-                return bool(slow.met)
-
-            await eventually(is_asked)
+            await eventually(slow.is_met)
             [found] = await cloud.get([NOBODY])
             assert isinstance(found, NotFound)
             assert (await listing).complete
@@ -90,11 +86,7 @@ async def test_whoever_goes_away_does_not_take_the_login_of_the_others_along(
     async with driver(home, auth_url=proxy.auth_url) as cloud:
         slow = proxy.on("identity", "POST", "/auth/tokens", Fault(seconds=1))
         first, second = (asyncio.ensure_future(cloud.get([NOBODY])) for _ in range(2))
-
-        async def is_asked() -> bool:
-            return bool(slow.met)
-
-        await eventually(is_asked)
+        await eventually(slow.is_met)
         first.cancel()
         [found] = await second
         assert isinstance(found, NotFound)
