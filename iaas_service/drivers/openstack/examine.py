@@ -74,9 +74,9 @@ class Examiner:
         """All checks; what hangs on one that is wrong is not made."""
         found = await self._log_in()
         if isinstance(found, Wrong):
-            services = (TITLES[each] for each in (*_NEEDED, "placement"))
-            rest = ("clock", *services, "offers", "leftovers")
-            return [self._no_login(found), *map(_not_made, rest)]
+            titles = (TITLES[each] for each in (*_NEEDED, "placement"))
+            rest = map(_not_made, ("clock", *titles, "offers", "leftovers"))
+            return [self._no_login(found), *rest]
         credentials, clock = self._judged(found)
         *services, placement = await asyncio.gather(
             *(self._service(each, found) for each in _NEEDED), self._placement()
