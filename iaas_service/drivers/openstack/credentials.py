@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,8 +25,7 @@ from openstack.config.cloud_region import CloudRegion
 from openstack.exceptions import ConfigException
 from pydantic import SecretStr
 
-from vmshepherd_kit.errors import Refused
-
+from . import clouds_file, unusable
 from .endpoints import SERVICES, versioned
 from .options import OpenstackOptions
 from .places import Place
@@ -40,10 +39,16 @@ _UNUSABLE: Final = (
     yaml.YAMLError,
     OSError,
     ValueError,
-    # What is given does not fit auth_type.
+    # What is given does not fit auth_type, or is of another shape.
     TypeError,
+    AttributeError,
+    KeyError,
 )
-_OF_A_USER: Final = frozenset({"password", "v3password"})
+_PROJECT: Final = frozenset(
+    {"project_name", "project_id", "project", "tenant_name", "tenant_id", "tenant"}
+)
+_PROJECT_DOMAIN: Final = frozenset({"project_domain_name", "project_domain_id"})
+_REGION: Final = frozenset({"region_name"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +79,7 @@ class Trust:
                 context.load_cert_chain(*parts)
         except OSError as e:
             files = ", ".join(map(str, filter(None, (ca, self.cert))))
-            raise _unusable(f"{files}, of the TLS settings, cannot be read ({e})") from e
+            raise unusable.refusal(f"{files}, of the TLS settings, cannot be read ({e})") from e
         if self.verify is False:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -116,7 +121,21 @@ class Credentials:
                 timeout=self._options.http_timeout.total_seconds(),
             )
             auth = region.get_auth()
-            return _access(auth.get_access(asking), region)  # type: ignore[union-attr]
+            told = auth.get_access(asking)  # type: ignore[union-attr]
+        self._require_project(told)
+        return _access(told, region)
+
+    def _require_project(self, told: AccessInfo) -> None:
+        """Keystone lets in whoever names no project, and an application credential belongs to its
+        own, whatever is named: no VM must be made or looked for elsewhere.
+        """
+        wanted = self._place.project
+        if not told.project_id:
+            raise unusable.refusal(
+                "they name no project: say which by project_name, with project_domain_name"
+            )
+        if wanted not in {"", told.project_name}:
+            raise unusable.refusal(f"they are of project {told.project_name}, not of {wanted}")
 
     def region(self) -> CloudRegion:
         """What openstacksdk makes of them, for one login.  Refused when they are not whole."""
@@ -126,8 +145,8 @@ class Credentials:
                 warnings.simplefilter("ignore")
                 region = self._read()
         except _UNUSABLE as e:
-            raise _unusable(_misfit(e)) from e
-        _require_user(region)
+            raise unusable.refusal(self._fault_of_file() or unusable.misfit(e)) from e
+        unusable.require_whole(region)
         return region
 
     def _read(self) -> CloudRegion:
@@ -135,11 +154,34 @@ class Credentials:
         if options.is_written_out:
             reader = OpenStackConfig(load_yaml_config=False, load_envvars=False)
             return reader.get_one(**self._written_out(), **self._common())
-        files = [str(self._path(options.clouds_file))] if options.clouds_file else None
-        reader = OpenStackConfig(config_files=files)
+        reader = OpenStackConfig(config_files=self._files())
         if options.cloud and options.cloud not in reader.get_cloud_names():
-            raise _missing(options.cloud, files or clouds_yaml.CONFIG_FILES)
+            raise unusable.refusal(self._fault_of_file())
+        self._put_in_place(reader)
         return reader.get_one(cloud=options.cloud, auth=self._project(), **self._common())
+
+    def _files(self) -> list[str] | None:
+        named = self._options.clouds_file
+        return [str(self._path(named))] if named else None
+
+    def _fault_of_file(self) -> str:
+        cloud = self._options.cloud
+        files = self._files() or clouds_yaml.CONFIG_FILES
+        return clouds_file.fault(files, cloud) if cloud else ""
+
+    def _put_in_place(self, reader: OpenStackConfig) -> None:
+        """Take away what clouds.yaml or the environment say of project and region, where the place
+        says it: openstacksdk would go by some of it, and refuse a region beside theirs.
+        """
+        written = reader.cloud_config["clouds"].get(self._options.cloud or reader.default_cloud)
+        if not isinstance(written, dict):
+            return
+        if self._place.project:
+            _remove(written, _PROJECT)
+        if self._place.project_domain:
+            _remove(written, _PROJECT_DOMAIN)
+        if self._place.region and "regions" not in written:
+            _remove(written, _REGION)
 
     def _common(self) -> dict[str, Any]:
         given = {
@@ -195,7 +237,7 @@ class Credentials:
         try:
             return path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as e:
-            raise _unusable(f"{path}, which {key}_file names, cannot be read") from e
+            raise unusable.refusal(f"{path}, which {key}_file names, cannot be read") from e
 
     def _path(self, path: Path) -> Path:
         return self._base_dir / path.expanduser()
@@ -243,48 +285,8 @@ def _endpoint(told: AccessInfo, region: CloudRegion, service: str) -> str | None
     return url
 
 
-def _missing(cloud: str, files: Sequence[str]) -> Refused:
-    """Why there is no such cloud: openstacksdk passes over files that it cannot read."""
-    there = [path for path in files if Path(path).exists()]
-    if not there:
-        return _unusable(
-            f"there is no file {' or '.join(files)}, which cloud {cloud!r} would be of"
-        )
-    names = _names(there[0])
-    return _unusable(f"{there[0]} has no cloud {cloud!r}; it has: {', '.join(names) or 'none'}")
-
-
-def _names(path: str) -> Sequence[str]:
-    try:
-        said = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as e:
-        raise _unusable(f"{path} cannot be read: {e.strerror}") from e
-    except yaml.MarkedYAMLError as e:
-        # Not its words: they may quote a secret.
-        line = f" at line {e.problem_mark.line + 1}" if e.problem_mark else ""
-        raise _unusable(f"{path} is no YAML{line}") from e
-    clouds = said.get("clouds") if isinstance(said, dict) else None
-    return sorted(map(str, clouds)) if isinstance(clouds, dict) else ()
-
-
-def _misfit(error: BaseException) -> str:
-    if isinstance(error, TypeError) and "application_credential" in str(error):
-        return "an application credential needs auth_type: v3applicationcredential"
-    return str(error)
-
-
-def _require_user(region: CloudRegion) -> None:
-    """Keystone is not asked for what nobody wrote down, nor does keystoneauth say it by an error
-    of its own.
-    """
-    auth = region.config.get("auth") or {}
-    if region.config.get("auth_type") not in _OF_A_USER:
-        return
-    lacking = [] if auth.get("username") or auth.get("user_id") else ["username (OS_USERNAME)"]
-    lacking += [] if auth.get("password") else ["password (OS_PASSWORD)"]
-    if lacking:
-        raise _unusable(f"missing: {' and '.join(lacking)}")
-
-
-def _unusable(why: str) -> Refused:
-    return Refused(f"the credentials of the cloud cannot be used: {why}", reason="CLOUD_UNUSABLE")
+def _remove(written: dict[str, Any], keys: Collection[str]) -> None:
+    for table in (written, written.get("auth")):
+        for key in list(table) if isinstance(table, dict) else ():
+            if str(key).replace("-", "_") in keys:
+                del table[key]
