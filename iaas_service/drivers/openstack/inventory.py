@@ -18,7 +18,7 @@ from ...domain import Quota
 from . import offers
 from .api import Api, Params
 from .choose import Kind, Thing, by_id_or_name, not_found, wrong
-from .quotas import nova_quotas
+from .quotas import metadata_quota, nova_quotas
 from .shelf import Shelf
 
 Choose = Callable[[Sequence[Thing]], Thing]
@@ -230,7 +230,8 @@ class Inventory:
     async def _read_limits(self) -> Sequence[Quota]:
         try:
             said = await self.api.get("compute", "/limits")
-            return nova_quotas(said["limits"]["absolute"])
+            absolute = said["limits"]["absolute"]
+            return [*nova_quotas(absolute), *metadata_quota(absolute)]
         except (ShepherdError, KeyError, TypeError):
             return ()
 

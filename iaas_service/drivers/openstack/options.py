@@ -97,7 +97,9 @@ class OpenstackOptions(Settings):
         """All that may be used; the first is that of presets that choose none."""
         projects = _once((*((self.project_name,) if self.project_name else ()), *self.projects))
         regions = _once((*((self.region,) if self.region else ()), *self.regions))
-        domain = self.project_domain_name or ""
+        # Without one Keystone is asked for those of this domain.
+        usual = "Default" if self.is_written_out and not self._bound_to_its_project else ""
+        domain = self.project_domain_name or usual
         return tuple(
             Place(project=project, project_domain=domain, region=region)
             for project in projects or ("",)

@@ -57,7 +57,9 @@ _CHOICES: Final = (
 
 def _unlisted(key: str, field: str, places: Sequence[Place]) -> BadRequest:
     known = sorted({getattr(place, field) for place in places} - {""})
-    offered = f"this provider offers {', '.join(known)}" if known else "this provider lists none"
+    option = "project_domain_name" if field == "project_domain" else f"{field}s"
+    lists_none = f"this provider lists none in its option {option}"
+    offered = f"this provider offers {', '.join(known)}" if known else lists_none
     sentence = f"is not one of this provider's: {offered}"
     return BadRequest(
         f"{key} {sentence}",

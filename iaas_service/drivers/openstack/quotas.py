@@ -16,6 +16,8 @@ Json = Mapping[str, Any]
 Need = Mapping[str, int]
 """How much of each resource, by the name of its quota."""
 
+METADATA: Final = "metadata"
+
 # Nova's words for a limit and for what is used of it.
 _NOVA: Final = (
     ("vms", "maxTotalInstances", "totalInstancesUsed"),
@@ -32,6 +34,12 @@ _CINDER: Final = (
 def nova_quotas(absolute: Json) -> list[Quota]:
     """Those of Nova."""
     return _of_limits(absolute, _NOVA)
+
+
+def metadata_quota(absolute: Json) -> list[Quota]:
+    """How many metadata one VM may have, whatever others have."""
+    most = absolute.get("maxServerMeta")
+    return [] if most is None else [quota(METADATA, most, 0)]
 
 
 def cinder_quotas(absolute: Json) -> list[Quota]:

@@ -21,13 +21,17 @@ from vmshepherd_kit.errors import (
 )
 
 from ...domain import Attachment, Spec
-from . import wishes
+from ...marker import KEYS
+from . import servers, wishes
 from .choose import Thing, wrong
 from .inventory import NEWEST, Inventory
+from .quotas import METADATA
 from .wishes import POLICIES, BootVolume, PresetOptions
 
 T = TypeVar("T")
 
+# The marker and what `servers` writes beside it.
+_OWN: Final = len({*KEYS, servers.IMAGE, servers.BIRTH})
 _NETWORKS: Final = "spec.networks"
 # What came with which microversion of Nova.
 _TAGS: Final = (2, 52)
@@ -79,7 +83,7 @@ class Resolver:
         _require_version(version, options)
         if options.boot_volume:
             await self._require_volumes()
-        image, flavor, interfaces, groups, zone, key, server_group = await _all(
+        image, flavor, interfaces, groups, zone, key, server_group, _ = await _all(
             self._image(spec, options),
             self._inventory.flavor(spec.flavor),
             self._interfaces(spec, options),
@@ -87,6 +91,7 @@ class Resolver:
             self._zone(spec),
             self._key(spec),
             self._server_group(options),
+            self._require_few_metadata(spec),
         )
         _require_room(image, flavor, options)
         return Resolved(
@@ -105,6 +110,16 @@ class Resolver:
             tags=options.tags,
         )
 
+    async def _require_few_metadata(self, spec: Spec) -> None:
+        limits = await self._inventory.limits.things()
+        most = next((each.limit for each in limits if each.resource == METADATA), None)
+        if most is not None and len(spec.metadata) + _OWN > most:
+            raise wrong(
+                "spec.metadata",
+                f"has {len(spec.metadata)} items, and Nova takes {most} of a VM, {_OWN} of which "
+                "are the suite's own",
+            )
+
     async def _require_volumes(self) -> None:
         if "volume" not in (await self._inventory.api.access()).endpoints:
             sentence = f"{self._inventory.where} has no volume service (Cinder)"
@@ -122,6 +137,8 @@ class Resolver:
             found = await _all(*(self._network(each) for each in spec.networks))
         else:
             found = [await self._only_network()]
+        for network in found:
+            _require_subnet(network)
         if options.fixed_ip is None:
             return tuple(Interface(network=network) for network in found)
         address = str(options.fixed_ip)
@@ -176,9 +193,12 @@ class Resolver:
             for each in await self._inventory.subnets()
             if each.facts["network"] == network.id
         ]
-        if not any(ip_address(address) in ip_network(each) for each in ranges if each):
+        if not any(_is_of_a_host(address, each) for each in ranges if each):
             known = ", ".join(ranges) or "none"
-            sentence = f"{address} lies in no subnet of network {network.name!r}; it has {known}"
+            sentence = (
+                f"{address} is no address for a VM in a subnet of network {network.name!r}; it has "
+                f"{known}"
+            )
             raise wrong("spec.options.fixed_ip", sentence)
 
     async def _security_groups(self, spec: Spec) -> tuple[Thing, ...]:
@@ -220,6 +240,23 @@ async def _all(*lookups: Coroutine[Any, Any, Any]) -> Sequence[Any]:
         found = [violation for fault in faults for violation in fault.violations]
         raise BadRequest("; ".join(fault.message for fault in faults), violations=found)
     return answers
+
+
+def _require_subnet(network: Thing) -> None:
+    if not network.facts["subnets"]:
+        sentence = f"network {network.name!r} has no subnet, and Nova makes no VM there: make one"
+        raise wrong(_NETWORKS, sentence)
+
+
+def _is_of_a_host(address: str, cidr: str) -> bool:
+    """Whether a VM can have it: IPv4 keeps the first and the last of a range for itself."""
+    network, wanted = ip_network(cidr), ip_address(address)
+    is_kept = (
+        wanted.version == 4  # noqa: PLR2004
+        and network.num_addresses > 2  # noqa: PLR2004
+        and wanted in {network.network_address, network.broadcast_address}
+    )
+    return wanted in network and not is_kept
 
 
 def _require_version(version: str, options: PresetOptions) -> None:

@@ -24,6 +24,8 @@ from ...domain import Spec
 _LONGEST: Final = 255
 _KEY: Final = re.compile(r"[A-Za-z0-9_:. -]{1,255}", re.ASCII)
 _USER_DATA: Final = 65_535
+# What MySQL's `utf8`, in which Nova makes its tables, has no room for.
+_UNKEPT: Final = re.compile(r"[^\u0000-\uffff]")
 
 POLICIES: Final = ("anti-affinity", "affinity", "soft-anti-affinity", "soft-affinity")
 """Values of `server_group` for which the driver makes a group a preset; others name one."""
@@ -71,7 +73,8 @@ def options(written: Mapping[str, Any]) -> PresetOptions:
 
 def require_fitting(spec: Spec, options: PresetOptions) -> None:
     """Refuse what no cloud of this kind can fulfil, all faults at once.  BadRequest."""
-    found = [*_contradictions(spec, options), *_user_data(spec), *_metadata(spec)]
+    found = [*_contradictions(spec, options), *_user_data(spec)]
+    found += [*_metadata(spec), *_tags(options)]
     if found:
         sentences = "; ".join(f"{each.field}: {each.description}" for each in found)
         raise BadRequest(sentences, violations=found)
@@ -116,5 +119,21 @@ def _metadata(spec: Spec) -> Iterator[Violation]:
         elif not _KEY.fullmatch(key):
             sentence = "is no key for Nova: 1 to 255 letters, digits, spaces or any of - _ : ."
             yield Violation(field, sentence)
-        if len(value.encode()) > _LONGEST:
-            yield Violation(field, f"must have at most {_LONGEST} bytes")
+        if len(value) > _LONGEST:
+            yield Violation(field, f"must have at most {_LONGEST} characters")
+        yield from _unkept(field, value)
+
+
+def _tags(options: PresetOptions) -> Iterator[Violation]:
+    for tag in options.tags:
+        yield from _unkept("spec.options.tags", tag)
+
+
+def _unkept(field: str, text: str) -> Iterator[Violation]:
+    """Nova takes such a text and never makes the VM: it stays in BUILD for ever."""
+    if strange := _UNKEPT.search(text):
+        yield Violation(
+            field,
+            f"has the character U+{ord(strange[0]):X}, and Nova's database keeps none beyond "
+            "U+FFFF (emojis, mostly): leave it out",
+        )
