@@ -4,7 +4,9 @@ before anything is made, and never in another project or region than the one tha
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from iaas_service.drivers.openstack import OpenstackCloud
 from iaas_service.testing import an_order
 from tests.openstack.cloud import seed
 from tests.openstack.driver import driver, driver_of
+from tests.openstack.faults import Answer, Fault
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
 from vmshepherd_kit.errors import BadRequest, Refused, ShepherdError
@@ -28,6 +31,19 @@ _ENVIRONMENT = {
     "OS_USER_DOMAIN_NAME": "user_domain_name",
     "OS_PROJECT_DOMAIN_NAME": "project_domain_name",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneGroup(Fault):
+    """The same server group on each page, whichever page is asked for."""
+
+    group_id: str
+    name: str
+
+    def after(self, answer: Answer, *, newest: Sequence[str]) -> Answer:
+        group = {"id": self.group_id, "name": self.name, "policy": "affinity", "members": []}
+        body = json.dumps({"server_groups": [group]}).encode()
+        return Answer(status=answer.status, headers=answer.headers, body=body)
 
 
 @pytest.fixture
@@ -71,10 +87,17 @@ async def test_metadata_beyond_novas_limit_are_refused_before_anything_is_made(
     assert "has 122 items, and Nova takes 128 of a VM, 7 of which" in error.message
 
 
+async def test_a_vm_whose_order_is_larger_than_nova_reads_is_a_fault_of_its_preset(
+    cloud: OpenstackCloud, project: Project
+) -> None:
+    with pytest.raises(BadRequest, match="Request is too large"):
+        await cloud.create(order(metadata={f"k{n}": "ä" * 255 for n in range(121)}))
+
+
 async def test_as_many_and_as_long_metadata_as_nova_takes_are_written_upon_a_vm(
     cloud: OpenstackCloud, project: Project
 ) -> None:
-    wanted = {f"k{n}": "ä" * 255 for n in range(121)}
+    wanted = {f"k{n}": "ä" * (255 if n < 20 else 1) for n in range(121)}
     vm = await cloud.create(order(metadata=wanted))
     shown = project.server(vm.vm_id)["metadata"]
     assert {key: shown[key] for key in wanted} == wanted
@@ -140,7 +163,8 @@ async def test_an_application_credential_is_not_used_for_another_project(
     north = {"auth_type": "v3applicationcredential", "auth": auth}
     file = tmp_path / "clouds.yaml"
     file.write_text(yaml.safe_dump({"clouds": {"north": north}}))
-    options = {"cloud": "north", "clouds_file": str(file), "http_timeout": "100s"}
+    domain = {"project_domain_name": "Default"}
+    options = {"cloud": "north", "clouds_file": str(file), "http_timeout": "100s", **domain}
     async with driver_of({**options, "project_name": "another"}) as cloud:
         with pytest.raises(Refused, match=f"of project {project.name}, not of another"):
             await cloud.list()
@@ -156,3 +180,14 @@ async def test_credentials_that_name_no_project_say_so(
         monkeypatch.delenv("OS_PROJECT_DOMAIN_NAME")
         with pytest.raises(Refused, match="they name no project"):
             await cloud.list()
+
+
+async def test_server_groups_of_which_each_page_is_the_first_are_read_once(
+    cloud: OpenstackCloud, proxy: Proxy
+) -> None:
+    same = OneGroup(group_id="7e0f1c9e-0000-4000-8000-000000000001", name="ops")
+    proxy.on("compute", "GET", "/os-server-groups", same, times=5)
+    with proxy.counting() as calls:
+        found = await cloud.sites[0].inventory.server_group("ops")
+    assert found.id == same.group_id
+    assert calls["compute GET /os-server-groups"] == 2

@@ -18,6 +18,7 @@ from vmshepherd_kit.errors import (
     OutcomeUnknown,
     QuotaExceeded,
     ShepherdError,
+    Throttled,
     Unavailable,
 )
 
@@ -32,6 +33,7 @@ from .resolve import Interface, Resolved, Resolver
 from .room import Room
 
 _CONFLICT: Final = "409"
+_TOO_LARGE: Final = "413"
 _REMEMBERED: Final = 10_000
 
 
@@ -117,6 +119,11 @@ def understood(error: ShepherdError) -> ShepherdError:
     # bars it, and waiting changes nothing.
     if isinstance(error, Unavailable) and status == _CONFLICT:
         return BadRequest(error.message, http_status=status, said=said)
+    # Said of a body that will never fit, and elsewhere of callers who ask too often.
+    if isinstance(error, Throttled) and status == _TOO_LARGE and "too large" in said.lower():
+        return BadRequest(
+            f"{error.message}; shorten user data or metadata", http_status=status, said=said
+        )
     return error
 
 

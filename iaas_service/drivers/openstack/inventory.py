@@ -216,16 +216,17 @@ class Inventory:
 
     async def _read_server_groups(self) -> Sequence[Thing]:
         version = await self.api.microversion("2.64")
-        said: list[dict[str, Any]] = []
-        # No links to a next page: the last page is the one that is not full.
+        said: dict[str, dict[str, Any]] = {}
+        # No links to a next page: the last page is the one that tells nothing new.
         while True:
             asked = {**_PAGES, "offset": len(said)}
             page = await self.api.get(
                 "compute", "/os-server-groups", params=asked, microversion=version
             )
-            said += page["server_groups"]
-            if not page["server_groups"]:
-                return [offers.server_group(each) for each in said]
+            new = {each["id"]: each for each in page["server_groups"] if each["id"] not in said}
+            if not new:
+                return [offers.server_group(each) for each in said.values()]
+            said |= new
 
     async def _read_limits(self) -> Sequence[Quota]:
         try:
