@@ -149,22 +149,16 @@ async def test_projects_and_regions_are_those_of_the_options_whatever_clouds_yam
         assert await places(cloud) == [(another.project_id, "RegionOne")]
 
 
-async def test_an_application_credential_is_not_used_for_another_project(
-    project: Project, tmp_path: Path
-) -> None:
+async def test_an_application_credential_is_not_used_for_another_project(project: Project) -> None:
     asked = {"application_credential": {"name": "shepherd", "secret": "s3cret"}}
     path = f"/users/{project.api.user_id}/application_credentials"
     made = project.api.post("identity", path, asked)["application_credential"]
-    auth = {
+    options = {
         "auth_url": project.credentials()["auth_url"],
         "application_credential_id": made["id"],
         "application_credential_secret": "s3cret",
+        "http_timeout": "100s",
     }
-    north = {"auth_type": "v3applicationcredential", "auth": auth}
-    file = tmp_path / "clouds.yaml"
-    file.write_text(yaml.safe_dump({"clouds": {"north": north}}))
-    domain = {"project_domain_name": "Default"}
-    options = {"cloud": "north", "clouds_file": str(file), "http_timeout": "100s", **domain}
     async with driver_of({**options, "project_name": "another"}) as cloud:
         with pytest.raises(Refused, match=f"of project {project.name}, not of another"):
             await cloud.list()

@@ -286,7 +286,6 @@ def _endpoint(told: AccessInfo, region: CloudRegion, service: str) -> str | None
 
 
 def _remove(written: dict[str, Any], keys: Collection[str]) -> None:
-    for table in (written, written.get("auth")):
-        for key in list(table) if isinstance(table, dict) else ():
-            if str(key).replace("-", "_") in keys:
-                del table[key]
+    for table in (written, written.get("auth") or {}):
+        for key in [key for key in table if str(key).replace("-", "_") in keys]:
+            del table[key]
