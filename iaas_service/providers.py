@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -18,7 +18,7 @@ from vmshepherd_kit.errors import ResumeTokenTooOld, Unavailable
 
 from . import marker
 from .deadlines import Pace
-from .domain import Listing, Marker, Vm
+from .domain import Listing, Marker, Vm, VmId, VmState
 from .port import Cloud
 
 _READING_TIME: Final = timedelta(seconds=60)
@@ -39,7 +39,7 @@ class Reading:
     @classmethod
     def of(cls, listing: Listing, suite_id: str) -> Reading:
         """What of a listing is ours."""
-        read = ((vm, marker.read(vm.metadata, suite_id)) for vm in listing.vms)
+        read = ((vm, marker.read(vm.metadata, suite_id)) for vm in _once(listing.vms))
         vms = sorted(((vm, mark) for vm, mark in read if mark), key=lambda pair: pair[0].vm_id)
         floors: dict[str, int] = {}
         for _, mark in vms:
@@ -79,6 +79,7 @@ class Listings:
         """A reading that begins after this call.  Raises what the driver raises, or Unavailable."""
         if self._next is None:
             self._next = asyncio.create_task(self._begin_after(self._running))
+            self._next.add_done_callback(_hear)
         # Whoever goes away must not take the others' reading along.
         return await asyncio.shield(self._next)
 
@@ -102,6 +103,23 @@ class Listings:
         finally:
             self._running = None
         return Reading.of(listing, self._suite_id)
+
+
+def _once(vms: Iterable[Vm]) -> Iterable[Vm]:
+    """Each VM once, as it is told best: two places of a provider may be names of one.  Of a VM that
+    is counted twice, one would be destroyed.
+    """
+    found: dict[VmId, Vm] = {}
+    for vm in vms:
+        if vm.vm_id not in found or vm.state is not VmState.UNKNOWN:
+            found[vm.vm_id] = vm
+    return found.values()
+
+
+def _hear(reading: asyncio.Task[Reading]) -> None:
+    """Of a failure, in case that nobody waits for it any more."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 @dataclass(frozen=True, kw_only=True)

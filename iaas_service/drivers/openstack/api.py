@@ -211,7 +211,7 @@ class Api:
             answer = await self._exchange(access, request, call)
         if answer.status == 401:  # noqa: PLR2004
             self._login.refuse(access)
-        return failures.content(call, answer, self._clock.wall())
+        return failures.content(call, answer, self.now())
 
     async def _exchange(self, access: Access, request: Request, call: Call) -> Answer:
         url = access.endpoints.get(request.service)
@@ -236,8 +236,8 @@ class Api:
             except NoAnswerError as e:
                 circuit.failed(str(e))
                 raise failures.unproven(call, str(e)) from e
+            self._compare_clocks(answer)
             self._judge(circuit, answer)
-        self._compare_clocks(answer)
         return answer
 
     def _judge(self, circuit: Circuit, answer: Answer) -> None:
@@ -246,7 +246,7 @@ class Api:
         else:
             circuit.succeeded()
         if answer.status == 429:  # noqa: PLR2004
-            asked = failures.retry_after(answer.headers, self._clock.wall())
+            asked = failures.retry_after(answer.headers, self.now())
             circuit.rest(asked or failures.REST)
 
     def _compare_clocks(self, answer: Answer) -> None:

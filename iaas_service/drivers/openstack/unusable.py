@@ -39,9 +39,11 @@ def require_whole(region: CloudRegion) -> None:
     if not isinstance(region.get_auth(), BaseIdentityPlugin):
         kind = region.config.get("auth_type")
         raise refusal(f"auth_type {kind!r} logs in at no Keystone; take `password`, for one")
-    if not str(auth.get("auth_url", "")).startswith(("http://", "https://")):
-        url = auth.get("auth_url", "")
+    url = str(auth.get("auth_url", ""))
+    if not url.startswith(("http://", "https://")):
         raise refusal(f"auth_url must begin with http:// or https://, and it is {url!r}")
+    if url.rstrip("/").endswith("/v2.0"):
+        raise refusal(f"Keystone v3 is needed, and auth_url names v2.0: {url!r}; write /v3")
     _require_user(region)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from iaas_service.domain import Listing
+from iaas_service import marker
+from iaas_service.domain import Listing, Marker, Vm, VmId, VmState
 from iaas_service.providers import Listings, Provider, Reading, Snapshots
 from vmshepherd_kit.clock import SeededChance
 from vmshepherd_kit.errors import ResumeTokenTooOld, Unavailable
@@ -95,6 +98,43 @@ async def test_whoever_goes_away_takes_nobodys_reading_along(
     await turns()
     cloud.begun[0].set_result(named("shared"))
     assert (await second).incomplete_reason == "shared"
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_no_alarm(
+    cloud: Slow, listings: Listings
+) -> None:
+    alarms: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: alarms.append(told))
+    waiting = await ask(listings)
+    waiting.cancel()
+    await turns()
+    cloud.begun[0].set_exception(Unavailable("away"))
+    await turns()
+    gc.collect()
+    assert not alarms
+
+
+@pytest.mark.parametrize("states", [("RUNNING", "UNKNOWN"), ("UNKNOWN", "RUNNING")])
+def test_a_vm_that_two_places_list_is_one_vm_as_it_is_told_best(states: tuple[str, str]) -> None:
+    mark = Marker(
+        suite_id="s",
+        preset="web",
+        request_id="00000000-0000-4000-8000-000000000001",
+        fencing_token=1,
+        spec_hash="h",
+    )
+    twice = [
+        Vm(
+            vm_id=VmId("a"),
+            name="web-a",
+            state=VmState[state],
+            create_time=FakeClock().wall(),
+            metadata=marker.write(mark),
+        )
+        for state in states
+    ]
+    reading = Reading.of(Listing(vms=twice, complete=True), "s")
+    assert [vm.state for vm, _ in reading.vms] == [VmState.RUNNING]
 
 
 async def test_closing_leaves_nothing_behind(cloud: Slow, listings: Listings) -> None:

@@ -66,6 +66,16 @@ def test_an_auth_url_that_is_none_is_told_how_one_looks(tmp_path: Path, url: str
     assert url in message
 
 
+@pytest.mark.parametrize("end", ["", "/"])
+def test_an_auth_url_of_the_former_keystone_is_refused_and_not_tried_for_ever(
+    tmp_path: Path, end: str
+) -> None:
+    url = f"https://keystone.example.org/v2.0{end}"
+    message = of_file(tmp_path, f"clouds: {{north: {{auth: {{auth_url: '{url}', {USER}}}}}}}\n")
+    assert "Keystone v3 is needed" in message
+    assert url in message
+
+
 def test_an_auth_url_that_is_no_text_is_told_how_one_looks(tmp_path: Path) -> None:
     message = of_file(tmp_path, f"clouds: {{north: {{auth: {{auth_url: 5000, {USER}}}}}}}\n")
     assert "auth_url of cloud 'north' must begin with http:// or https://" in message
