@@ -166,6 +166,8 @@ async def test_a_cell_that_is_down_is_noticed_by_whoever_starts_meanwhile(
 ) -> None:
     async with driver(project) as cloud:
         away, _ = await in_both_cells(openstack, cloud)
+        [vm] = await cloud.get([away])
+    assert isinstance(vm, Vm)
     with openstack.cell_down():
         async with driver(project) as other:
             listing = await other.list()
@@ -174,6 +176,9 @@ async def test_a_cell_that_is_down_is_noticed_by_whoever_starts_meanwhile(
             [found] = await other.get([away])
             assert isinstance(found, Unavailable)
             assert found.reason == "CELL_DOWN"
+            with pytest.raises(Unavailable, match="nothing was done") as refusal:
+                await other.reboot(vm)
+            assert refusal.value.reason == "CELL_DOWN"
 
 
 async def in_both_cells(openstack: OpenStack, cloud: OpenstackCloud) -> tuple[VmId, VmId]:

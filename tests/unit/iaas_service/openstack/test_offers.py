@@ -91,3 +91,10 @@ def test_a_server_group_has_one_policy_whichever_microversion_told() -> None:
     old = offers.server_group({"id": "1", "name": "g", "policies": ["anti-affinity"]})
     new = offers.server_group({"id": "1", "name": "g", "policy": "anti-affinity", "rules": {}})
     assert old == new
+
+
+def test_ones_own_security_group_comes_before_another_projects() -> None:
+    own = {"id": "1", "name": "web", "project_id": OWN}
+    shared = {"id": "2", "name": "web", "tenant_id": TRUSTED}
+    found = offers.security_groups([shared, own], project_id=OWN)
+    assert [(each.id, each.rank) for each in found] == [("2", offers.OTHERS), ("1", offers.OWN)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 
@@ -171,6 +172,21 @@ async def test_a_reading_in_the_background_that_fails_keeps_the_old_one_until_it
     await clock.advance(timedelta(seconds=14))
     with pytest.raises(Unavailable):
         await shelf.things()
+
+
+async def test_a_reading_in_the_background_that_fails_is_no_fault_that_nobody_heard_of(
+    shelf: Shelf[str], source: Source, clock: FakeClock
+) -> None:
+    unheard: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: unheard.append(fault))
+    await shelf.things()
+    source.failure = Unavailable("away")
+    await clock.advance(timedelta(seconds=40))
+    await shelf.things()
+    await settle()
+    assert source.readings == 2
+    gc.collect()
+    assert unheard == []
 
 
 async def test_what_was_looked_up_once_is_kept_ready_for_a_create_after_a_quiet_hour(

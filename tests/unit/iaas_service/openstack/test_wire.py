@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from iaas_service.drivers.openstack import failures
+from iaas_service.drivers.openstack import wire as wire_module
 from iaas_service.drivers.openstack.failures import Call
 from iaas_service.drivers.openstack.wire import NoTurnError, Wire
 from tests.unit.iaas_service.openstack.bare import listening
@@ -27,14 +28,18 @@ class Cloud:
         self.most_orders = 0
         self.is_asked = asyncio.Event()
         self.may_answer = asyncio.Event()
+        self.is_left = asyncio.Event()
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while request := await reader.readuntil(b"\r\n\r\n"):
-            self.asked += 1
-            if request.startswith(b"POST"):
-                await self.hang()
-            writer.write(ANSWER)
+        try:
+            while request := await reader.readuntil(b"\r\n\r\n"):
+                self.asked += 1
+                if request.startswith(b"POST"):
+                    await self.hang()
+                writer.write(ANSWER)
+        except asyncio.IncompleteReadError:
+            self.is_left.set()
 
     async def hang(self) -> None:
         self.orders += 1
@@ -90,6 +95,17 @@ async def test_a_call_that_gets_no_turn_is_surely_not_sent(cloud: Cloud) -> None
         assert (await first).status == 200
         assert (await wire.send("GET", cloud.url, headers={}, params={})).status == 200
     assert cloud.asked == 2
+
+
+async def test_a_silent_connection_is_left_before_the_cloud_drops_it_beneath_a_create(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert wire_module._KEPT_SECONDS < 5, "Apache's own patience, the shortest that is known"
+    monkeypatch.setattr(wire_module, "_KEPT_SECONDS", 0.05)
+    wire = Wire(connections=1, timeout=timedelta(seconds=60), context=ssl.create_default_context())
+    async with wire:
+        await wire.send("GET", cloud.url, headers={}, params={})
+        await asyncio.wait_for(cloud.is_left.wait(), 60)
 
 
 def test_what_had_no_turn_was_not_done_and_is_tried_again() -> None:
