@@ -7,7 +7,7 @@ the cloud's answer to `after`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,6 +150,18 @@ class Older(Fault):
     def after(self, answer: Answer, *, newest: Sequence[str]) -> Answer:
         said: Any = json.loads(answer.body)
         said["version"]["version"] = self.microversion
+        return _saying(answer, said)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changed(Fault):
+    """What the cloud says, changed in place before the client hears it."""
+
+    change: Callable[[Any], None]
+
+    def after(self, answer: Answer, *, newest: Sequence[str]) -> Answer:
+        said: Any = json.loads(answer.body)
+        self.change(said)
         return _saying(answer, said)
 
 

@@ -128,6 +128,32 @@ async def test_many_are_asked_for_one_by_one_when_they_cannot_be_listed(
         assert isinstance(found, Vm)
 
 
+async def test_a_vm_of_which_a_listing_knows_nothing_is_asked_for_by_itself(
+    project: Project, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloud_module, "_MANY", 1)
+    async with driver(project, auth_url=proxy.auth_url) as cloud:
+        vm = await cloud.create(an_order())
+        proxy.on("compute", "GET", "/servers/detail", Forgetful())
+        proxy.on("compute", "GET", ONE_SERVER, Refusal(status=500), times=1)
+        [found] = await cloud.get([vm.vm_id])
+        assert isinstance(found, Vm)
+        assert found.state is not VmState.UNKNOWN
+
+
+async def test_of_many_that_failed_without_a_word_a_few_are_asked_for_at_a_time(
+    openstack: OpenStack, project: Project, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing_module, "_AT_ONCE", 1)
+    async with driver(project, auth_url=proxy.auth_url) as cloud:
+        for _ in range(2):
+            vm = await a_running_vm(cloud)
+            await asyncio.to_thread(openstack.set_state, vm.vm_id, "error")
+        with proxy.counting() as calls:
+            assert (await cloud.list()).complete
+        assert calls == {DETAIL: 1, ONE: 1}
+
+
 async def test_a_region_that_fails_leaves_the_others_and_says_that_they_are_not_all(
     project: Project, proxy: Proxy
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -66,6 +67,17 @@ async def test_a_vm_is_made_with_all_that_is_ordered(
         "anti-affinity",
         f"vmshepherd {SUITE_ID} web anti-affinity",
     )
+
+
+async def test_the_moment_of_its_order_is_written_upon_a_vm_for_whoever_comes_later(
+    cloud: OpenstackCloud, project: Project
+) -> None:
+    vm = await cloud.create(order(options={"networks": "none"}))
+    written = project.server(vm.vm_id)["metadata"]["vmshepherd_birth"]
+    assert datetime.fromisoformat(written) == vm.create_time
+    async with driver(project) as other:
+        [listed] = (await other.list()).vms
+    assert listed.create_time == vm.create_time
 
 
 async def test_vms_of_a_preset_share_one_group_and_stand_on_hosts_of_their_own(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -13,7 +17,7 @@ from iaas_service.feed import Subscription
 from iaas_service.testing import a_running_vm, an_order, eventually
 from tests.openstack.clocks import HastyClock, WrongClock
 from tests.openstack.driver import driver
-from tests.openstack.faults import Refusal
+from tests.openstack.faults import Answer, Fault, Refusal
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
 from vmshepherd_kit.errors import NotFound
@@ -86,6 +90,33 @@ async def test_changes_are_told_though_the_own_clock_is_wrong(
                 second = await other.create(an_order())
                 await told_of(changes, second.vm_id)
     assert abs(vm.create_time - old.create_time) < timedelta(minutes=30)
+
+
+class Dated(Fault):
+    """As Apache and nginx answer, who stand before most clouds: with the date."""
+
+    def after(self, answer: Answer, *, newest: Sequence[str]) -> Answer:
+        date = format_datetime(datetime.now(UTC), usegmt=True)
+        return replace(answer, headers=[*answer.headers, ("Date", date)])
+
+
+async def test_the_first_question_reaches_back_a_little_in_the_time_of_the_cloud(
+    project: Project, proxy: Proxy
+) -> None:
+    proxy.on("compute", "GET", "/", Dated())
+    asked = proxy.on("compute", "GET", "/servers/detail", Dated())
+    clock = WrongClock(timedelta(hours=1))
+    async with driver(project, auth_url=proxy.auth_url, clock=clock, **OFTEN) as cloud:
+
+        async def is_asked() -> bool:
+            return bool(asked.met)
+
+        begun = datetime.now(UTC)
+        with cloud.watch():
+            await eventually(is_asked)
+    [moment] = parse_qs(urlsplit(asked.met[0]).query)["changes-since"]
+    back = begun - datetime.fromisoformat(moment)
+    assert timedelta(seconds=4) < back < timedelta(seconds=10)
 
 
 async def test_a_vm_that_is_found_gone_when_asked_for_is_told_at_once(project: Project) -> None:

@@ -182,7 +182,7 @@ class Reader:
 
     async def _confirm(self, missing: Sequence[VmId], reading: _Reading) -> None:
         """Ask for what was there before by its id, until it is clear that not all can be seen."""
-        left = iter([vm_id for vm_id in missing if vm_id not in reading.hidden])
+        left = iter(missing)
         while not reading.reasons and (some := list(islice(left, _AT_ONCE))):
             await asyncio.gather(*(self._confirm_one(vm_id, reading) for vm_id in some))
 
