@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-from iaas_service.domain import Spec
+import pytest
+
+from iaas_service.domain import Spec, VmId
 from iaas_service.drivers.openstack import servers
 from iaas_service.drivers.openstack.choose import Thing
 from iaas_service.drivers.openstack.deeds import Deeds
 from tests.unit.iaas_service.openstack.captured import ACTIVE
+from vmshepherd_kit.errors import NotFound
 
 OLD_ID = ACTIVE["image"]["id"]
 NEW = Thing(id="5b0a1b56-52f0-4bf5-a4f5-3b3a0f7cb0d1", name="debian-13")
@@ -56,3 +60,13 @@ async def test_of_an_image_whose_name_is_too_long_nothing_is_written_not_even_th
 async def test_user_data_that_there_are_none_of_any_more_are_taken_away() -> None:
     assert (await rebuilt(SERVER, Spec()))["user_data"] is None
     assert (await rebuilt(SERVER, Spec(user_data="#!")))["user_data"] == "IyE="
+
+
+async def test_nothing_is_done_to_what_can_be_no_id() -> None:
+    unasked, nobody = cast("Any", SimpleNamespace(post=None)), cast("Any", None)
+    deeds = Deeds(unasked, nobody, nobody, is_forceful=False)
+    vm = replace(servers.vm(ACTIVE), vm_id=VmId("../flavors"))
+    with pytest.raises(NotFound):
+        await deeds.terminate(vm)
+    with pytest.raises(NotFound):
+        await deeds.console(vm, 3)

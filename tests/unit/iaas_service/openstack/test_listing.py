@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
+
+from iaas_service.domain import VmId
 from iaas_service.drivers.openstack.api import Api
 from iaas_service.drivers.openstack.listing import Reader, _Reading
 from iaas_service.drivers.openstack.memory import Memory
 from tests.unit.iaas_service.openstack.captured import ACTIVE, BUILDING, PARTIAL
+from vmshepherd_kit.errors import NotFound
 
 
 def sorted_(*page: dict[str, Any]) -> _Reading:
@@ -32,3 +36,11 @@ def test_a_server_without_name_and_metadata_is_hidden_not_a_stranger() -> None:
 def test_what_the_cloud_keeps_for_a_while_is_neither_ours_nor_hidden() -> None:
     reading = sorted_({**ACTIVE, "status": "SOFT_DELETED"}, {**PARTIAL, "status": "SOFT_DELETED"})
     assert (reading.ours, reading.hidden) == ({}, set())
+
+
+@pytest.mark.parametrize("text", ["", "../flavors", "a b", "x" * 300])
+async def test_what_can_be_no_id_is_not_asked_for_whatever_it_would_lead_to(text: str) -> None:
+    nobody = cast(Api, None)
+    reader = Reader(nobody, Memory(), suite_id="contract", page_size=None)
+    with pytest.raises(NotFound):
+        await reader.get(VmId(text))
