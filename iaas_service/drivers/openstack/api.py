@@ -51,13 +51,19 @@ class Api:
         self._clock = clock
         self._circuits: dict[str, Circuit] = {}
         self._newest: dict[str, tuple[int, int]] = {}
-        self.ahead = timedelta(0)
-        """How far the cloud's clock is ahead of ours, by its newest answer; to the second."""
+        self._ahead: timedelta | None = None
 
     def __str__(self) -> str:
         """For people: the provider and, where it is told, the place."""
         where = str(self.place) if self.place.project or self.place.region else ""
         return f"{self.provider} ({where})" if where else self.provider
+
+    @property
+    def ahead(self) -> timedelta:
+        """How far the cloud's clock is ahead of ours: by its newest answer with a date, else by its
+        token.
+        """
+        return self._ahead if self._ahead is not None else self._login.ahead
 
     def now(self) -> datetime:
         """The time by the cloud's clock."""
@@ -252,7 +258,7 @@ class Api:
     def _compare_clocks(self, answer: Answer) -> None:
         with suppress(ValueError, TypeError):
             told = parsedate_to_datetime(answer.headers.get("Date", ""))
-            self.ahead = told.astimezone(UTC) - self._clock.wall()
+            self._ahead = told.astimezone(UTC) - self._clock.wall()
 
     def _circuit(self, service: str) -> Circuit:
         if service not in self._circuits:

@@ -10,7 +10,7 @@ import ssl
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +57,8 @@ class Access:
 
     token: str = field(repr=False)
     lifetime: timedelta
+    issued: datetime | None = None
+    """By the cloud's clock, where it says so."""
     project_id: str
     region: str
     endpoints: Mapping[str, str]
@@ -247,6 +249,7 @@ def _access(told: AccessInfo, region: CloudRegion) -> Access:
     return Access(
         token=told.auth_token or "",
         lifetime=_lifetime(told),
+        issued=_issued(told),
         project_id=told.project_id or "",
         region=region.get_region_name() or "",
         endpoints={
@@ -259,13 +262,21 @@ def _access(told: AccessInfo, region: CloudRegion) -> Access:
 
 def _lifetime(told: AccessInfo) -> timedelta:
     """Between two times of the same clock, the cloud's: ours may be wrong."""
+    issued = _issued(told)
     try:
-        expires, issued = told.expires, told.issued
+        expires = told.expires
     except (KeyError, ValueError):
         return _LIFETIME
     if expires is None or issued is None:
         return _LIFETIME
     return timedelta(seconds=(expires - issued).total_seconds())
+
+
+def _issued(told: AccessInfo) -> datetime | None:
+    try:
+        return told.issued
+    except (KeyError, ValueError):
+        return None
 
 
 def _endpoint(told: AccessInfo, region: CloudRegion, service: str) -> str | None:

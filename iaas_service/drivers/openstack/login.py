@@ -55,6 +55,8 @@ class Login:
         self._running: asyncio.Task[Access] | None = None
         self._refusal: ShepherdError | None = None
         self._refused_until = timedelta(0)
+        self.ahead = timedelta(0)
+        """How far the cloud's clock is ahead of ours, by its newest token."""
 
     async def access(self) -> Access:
         """A token that the cloud has not refused yet, and where the services are.
@@ -96,6 +98,8 @@ class Login:
             self._running = None
         self._circuit.succeeded()
         self._access, self._refusal = access, None
+        if access.issued is not None:
+            self.ahead = access.issued - self._clock.wall()
         self._renew_at = begun + max(access.lifetime - _EARLY, access.lifetime / 2)
         _log.debug("logged in", where=self._where, project=access.project_id)
         return access

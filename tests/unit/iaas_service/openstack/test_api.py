@@ -25,7 +25,7 @@ class Nova:
 
     def __init__(self, clock: FakeClock) -> None:
         self.answer = Answer(status=200, body=b"{}")
-        login = SimpleNamespace(access=self._access)
+        login = SimpleNamespace(access=self._access, ahead=timedelta(minutes=7))
         self.api = Api(
             Place(),
             provider="osk",
@@ -57,6 +57,16 @@ async def test_a_rest_until_a_date_is_measured_by_the_clock_of_the_cloud(ahead: 
         await nova.api.get("compute", "/servers")
     assert told.value.reason == "HELD_BACK"
     assert told.value.retry_after == timedelta(seconds=20)
+
+
+async def test_the_clock_of_a_cloud_whose_services_tell_no_date_is_known_by_its_token() -> None:
+    clock = FakeClock()
+    nova = Nova(clock)
+    await nova.api.get("compute", "/servers")
+    assert nova.api.now() == clock.wall() + timedelta(minutes=7)
+    nova.answer = Answer(status=200, headers={"Date": date(clock.wall())}, body=b"{}")
+    await nova.api.get("compute", "/servers")
+    assert nova.api.now() == clock.wall()
 
 
 def date(moment: datetime) -> str:

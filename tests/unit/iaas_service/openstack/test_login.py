@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import count
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +16,7 @@ import pytest
 import requests
 from keystoneauth1 import exceptions as refusals
 
+from iaas_service.drivers.openstack.credentials import Access
 from iaas_service.drivers.openstack.login import Login
 from vmshepherd_kit.errors import Denied, Refused, ShepherdError, Unauthenticated, Unavailable
 from vmshepherd_kit.testing import FakeClock
@@ -104,3 +106,20 @@ async def test_the_same_refusal_is_told_in_the_same_words_each_time(refused: Ask
 
 async def test_a_keystone_that_fails_is_tried_again(refused: Ask) -> None:
     assert isinstance(await refused(500, b"", "text/plain"), Unavailable)
+
+
+async def test_a_token_tells_how_far_the_clock_of_the_cloud_is_ahead() -> None:
+    clock, hour = FakeClock(), timedelta(hours=1)
+    given = Access(
+        token="t",
+        lifetime=hour,
+        issued=clock.wall() - hour,
+        project_id="p",
+        region="r",
+        endpoints={},
+    )
+    with ThreadPoolExecutor(1) as threads:
+        credentials = cast("Any", SimpleNamespace(login=lambda: given))
+        login = Login(credentials, where="osk", clock=clock, threads=threads)
+        await login.access()
+    assert login.ahead == -hour
