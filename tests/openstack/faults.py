@@ -175,6 +175,19 @@ class Empty(Fault):
         return _saying(answer, {self.key: []})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unlisted(Fault):
+    """A login whose catalogue lacks a service, by the beginning of its type."""
+
+    service: str
+
+    def after(self, answer: Answer, *, newest: Sequence[str]) -> Answer:
+        said: Any = json.loads(answer.body)
+        entries = said["token"]["catalog"]
+        said["token"]["catalog"] = [e for e in entries if not e["type"].startswith(self.service)]
+        return _saying(answer, said)
+
+
 def _saying(answer: Answer, said: Any) -> Answer:
     """The answer with another body."""
     body = json.dumps(said).encode()

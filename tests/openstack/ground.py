@@ -129,6 +129,7 @@ class OpenStack:
         """All that were made here, with their servers and users."""
         for project in self._projects:
             self.clear(project)
+            self._forget_volumes(project)
             self.admin.delete("identity", f"/users/{project.api.user_id}")
             self.admin.delete("identity", f"/projects/{project.project_id}")
         self._projects.clear()
@@ -220,6 +221,38 @@ class OpenStack:
             f"SELECT id, device_id FROM neutron.ports WHERE project_id = '{project.project_id}'",
         )
         return _pairs(rows)
+
+    def volumes(self, project: Project) -> dict[str, str]:
+        """The status of each volume, by its id."""
+        rows = database.sql(
+            self.place,
+            "SELECT id, status FROM cinder.volumes "
+            f"WHERE deleted = 0 AND project_id = '{project.project_id}'",
+        )
+        return _pairs(rows)
+
+    @contextmanager
+    def volumes_fail(self, project: Project, deed: str) -> Iterator[None]:
+        """What stores the project's volumes can not `create` any, or not `delete` them."""
+        mark = self.place.folder / "volumes" / f"{project.project_id}.{deed}"
+        mark.touch()
+        try:
+            yield
+        finally:
+            mark.unlink()
+
+    def set_volume_quota(self, project: Project, **limits: int) -> None:
+        """`volumes=1`, `gigabytes=…`; -1 is no limit."""
+        path = f"/os-quota-sets/{project.project_id}"
+        self.admin.put("volumev3", path, {"quota_set": limits})
+
+    def _forget_volumes(self, project: Project) -> None:
+        """They are nothing but rows."""
+        database.sql(
+            self.place,
+            "UPDATE cinder.volumes SET deleted = 1, status = 'deleted' "
+            f"WHERE project_id = '{project.project_id}'",
+        )
 
     def cell_of(self, server_id: str) -> str:
         """Where it lives: cell1 or cell2; cell0 if it fitted nowhere, "" if that is not decided."""

@@ -35,6 +35,7 @@ APIS: Final = {
     "placement": "placement",
     "network": "neutron",
     "compute": "nova",
+    "block-storage": "cinder",
 }
 _ID: Final = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}")
 _VERSION: Final = re.compile(r"^/v[0-9.]+(?=/|$)")

@@ -15,8 +15,9 @@ from iaas_service.drivers.openstack.resolve import Resolved
 from iaas_service.testing import eventually
 from tests.openstack.clocks import LeapingClock
 from tests.openstack.cloud import seed
+from tests.openstack.cloud.place import Place
 from tests.openstack.driver import driver
-from tests.openstack.faults import Refusal, Unanswered
+from tests.openstack.faults import Refusal, Unanswered, Unlisted
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
 from vmshepherd_kit.errors import BadRequest, NotFound, ShepherdError, Unavailable
@@ -114,8 +115,12 @@ async def test_an_address_outside_of_the_network_is_refused(cloud: OpenstackClou
     assert "10.0.0.0/16" in error.message
 
 
-async def test_a_volume_is_refused_where_there_is_no_cinder(cloud: OpenstackCloud) -> None:
-    error = await fault(cloud, options={"boot_volume": {"size": 20}})
+async def test_a_volume_is_refused_where_there_is_no_cinder(
+    openstack: OpenStack, home: Project, proxy: Proxy
+) -> None:
+    proxy.on("identity", "POST", "/auth/tokens", Unlisted(service="volume"))
+    async with driver(home, auth_url=proxy.auth_url) as cloud:
+        error = await fault(cloud, options={"boot_volume": {"size": 20}})
     assert fields(error) == ["spec.options.boot_volume"]
 
 

@@ -17,7 +17,7 @@ from .services import HOSTS, PYTHON, config_options
 
 _CELLS: Final = ("cell1", "cell2")
 _ALL: Final = (
-    "keystone", "glance", "placement", "neutron",
+    "keystone", "glance", "placement", "neutron", "cinder",
     "nova_api", "nova_cell0", *(f"nova_{cell}" for cell in _CELLS),
 )  # fmt: skip
 _CELL0: Final = "00000000-0000-0000-0000-000000000000"
@@ -62,7 +62,7 @@ def create(place: Place) -> None:
 
 def fill(place: Place) -> None:
     """The schemas of all services, side by side."""
-    jobs = (_keystone, _glance, _placement, _neutron, _nova)
+    jobs = (_keystone, _glance, _placement, _neutron, _nova, _cinder)
     with ThreadPoolExecutor(len(jobs)) as pool:
         for done in [pool.submit(job, place) for job in jobs]:
             done.result()
@@ -97,6 +97,10 @@ def _placement(place: Place) -> None:
 
 def _neutron(place: Place) -> None:
     _manage(place, "neutron.db.migration.cli", "neutron.conf", "upgrade", "heads")
+
+
+def _cinder(place: Place) -> None:
+    _manage(place, "cinder.cmd.manage", "cinder.conf", "db", "sync")
 
 
 def _nova(place: Place) -> None:

@@ -23,6 +23,7 @@ HOST: Final = "127.0.0.1"
 _SERVICES: Final = (
     "keystone", "glance", "placement", "neutron", "nova",
     "mariadb", "memcached", "rabbit", "rabbit_nodes", "epmd", "cell1-door", "cell2-door",
+    "cinder",
 )  # fmt: skip
 PORTS_NEEDED: Final = len(_SERVICES)
 # Below the ports that the kernel gives to outgoing connections, and beside those of the stores.
@@ -110,6 +111,7 @@ class Place:
             "password": PASSWORD,
             "keystone_url": self.keystone_url,
             "glance_url": self.url("glance"),
+            "cinder_url": self.url("cinder"),
             "neutron_port": str(self.port("neutron")),
             "memcached_port": str(self.port("memcached")),
             "database_url": self.database_url,

@@ -132,15 +132,15 @@ def serves(place: Place, name: str) -> bool:
 
 
 def _write_files(place: Place) -> None:
-    for folder in ("etc", "run", "log", "console", "rabbit", "lib/locks"):
+    for folder in ("etc", "run", "log", "console", "volumes", "rabbit", "lib/locks", "lib/cinder"):
         (place.folder / folder).mkdir(parents=True, exist_ok=True)
     shared = place.filled("shared.conf")
-    for name in ("glance-api.conf", "placement.conf", "neutron.conf", "nova.conf"):
+    for name in ("glance-api.conf", "placement.conf", "neutron.conf", "nova.conf", "cinder.conf"):
         place.etc(name).write_text(place.filled(name) + shared)
     for name in (
         "keystone.conf", "nova-cell1.conf", "nova-cell2.conf", "rabbitmq.conf",
         "rabbitmq-definitions.json", "glance-api-paste.ini", "neutron-api-paste.ini",
-        "nova-api-paste.ini",
+        "nova-api-paste.ini", "cinder-api-paste.ini",
     ):  # fmt: skip
         place.etc(name).write_text(place.filled(name))
     for host, cell in services.HOSTS.items():
@@ -172,6 +172,7 @@ def _contents(place: Place) -> None:
         f"{hosts} hypervisors tell what they have",
         lambda: database.hosts_known(place) >= hosts,
     )
+    daemons.wait(place, "cinder-volume", "Cinder can make volumes", lambda: seed.has_volumes(place))
     database.map_hosts(place)
     seed.contents(place)
 

@@ -5,6 +5,7 @@ Every step looks first, so that it may be repeated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from .api import Api
@@ -12,6 +13,12 @@ from .place import PASSWORD, Place
 from .services import HOSTS
 
 REGIONS: Final = ("RegionOne", "RegionTwo")
+# Of each region: type, name and path of Cinder, as clouds of before and of today have it.
+VOLUMES: Final = (
+    ("volumev3", "cinderv3", "/v3/%(project_id)s"),
+    ("block-storage", "cinder", "/v3"),
+)
+VOLUME_TYPES: Final = ("fast",)  # beside `__DEFAULT__`
 ZONE: Final = "north"
 # Memory in MiB, processors, disk in GiB.
 FLAVORS: Final = {
@@ -70,7 +77,7 @@ def add_member(api: Api, user: str, project: str, role: str = "member") -> str:
 
 
 def _regions(place: Place, api: Api) -> None:
-    """Both regions are the same services."""
+    """Both regions are the same services; Cinder goes by either of its names."""
     known = {region["id"] for region in api.get("identity", "/regions")["regions"]}
     for region in REGIONS:
         if region not in known:
@@ -82,18 +89,28 @@ def _regions(place: Place, api: Api) -> None:
         ("network", "neutron", place.url("neutron")),
         ("compute", "nova", f"{place.url('nova')}/v2.1"),
     ):
-        service = _made(api, "identity", "/services", {"service": {"name": name, "type": kind}})
-        _endpoints(api, service, url)
+        _endpoints(api, _service(api, kind, name), url, REGIONS)
+    for region, (kind, name, path) in zip(REGIONS, VOLUMES, strict=True):
+        _endpoints(api, _service(api, kind, name), place.url("cinder") + path, [region])
 
 
-def _endpoints(api: Api, service: str, url: str) -> None:
+def _service(api: Api, kind: str, name: str) -> str:
+    return _made(api, "identity", "/services", {"service": {"name": name, "type": kind}})
+
+
+def _endpoints(api: Api, service: str, url: str, regions: Sequence[str]) -> None:
     known = api.get("identity", f"/endpoints?service_id={service}")["endpoints"]
     has = {(endpoint["region_id"], endpoint["interface"]) for endpoint in known}
-    for region in REGIONS:
+    for region in regions:
         for interface in ("public", "internal", "admin"):
             if (region, interface) not in has:
                 wanted = {"service_id": service, "interface": interface, "url": url}
                 api.post("identity", "/endpoints", {"endpoint": {**wanted, "region_id": region}})
+
+
+def has_volumes(place: Place) -> bool:
+    """Whether Cinder's scheduler has heard of one who makes them."""
+    return bool(admin(place).get("volumev3", "/scheduler-stats/get_pools")["pools"])
 
 
 def contents(place: Place) -> None:
@@ -104,6 +121,8 @@ def contents(place: Place) -> None:
         _made(api, "compute", "/flavors", body)
     for name in IMAGES:
         add_image(api, name, visibility="public")
+    for name in VOLUME_TYPES:
+        _made(api, "volumev3", "/types", {"volume_type": {"name": name}})
     _network(api)
     _zone(api)
     add_image(demo(place), "twice", visibility="private")
@@ -160,6 +179,6 @@ def _made(api: Api, service: str, path: str, body: dict[str, Any]) -> str:
 
 def _id(api: Api, service: str, path: str, name: str) -> str:
     """ "" when there is none."""
-    asked = path if service == "compute" else f"{path}?name={name}"
+    asked = path if service in {"compute", "volumev3"} else f"{path}?name={name}"
     [found] = (value for value in api.get(service, asked).values() if isinstance(value, list))
     return next((str(each["id"]) for each in found if each["name"] == name), "")

@@ -27,7 +27,7 @@ NOVA: Final = (
 
 PYTHON: Final = "/usr/bin/python3"  # Debian's, which has the packages
 _WITHIN: Final = Path(__file__).with_name("within")
-_API_PROCESSES: Final = {"keystone": 2, "glance": 1, "placement": 2, "nova": 3}
+_API_PROCESSES: Final = {"keystone": 2, "glance": 1, "placement": 2, "nova": 3, "cinder": 1}
 
 
 def daemons(place: Place) -> dict[str, Daemon]:
@@ -43,6 +43,8 @@ def daemons(place: Place) -> dict[str, Daemon]:
         _nova(place, "nova-conductor", "nova.cmd.conductor", "nova-cell1.conf"),
         _nova(place, "nova-conductor2", "nova.cmd.conductor", "nova-cell2.conf"),
         _nova(place, "nova-scheduler", "nova.cmd.scheduler", "nova-cell1.conf"),
+        _program(place, "cinder-scheduler", "cinder.cmd.scheduler", "cinder.conf"),
+        _program(place, "cinder-volume", "cinder.cmd.volume", "cinder.conf"),
         *(_nova(place, f"nova-{host}", "ground_compute", f"{host}.conf") for host in HOSTS),
     ]
     return {daemon.name: daemon for daemon in made}
@@ -142,6 +144,7 @@ def _api(place: Place, service: str) -> Daemon:
             "OS_KEYSTONE_CONFIG_FILES": place.etc("keystone.conf"),
             "OS_GLANCE_CONFIG_DIR": place.etc(),
             "OS_PLACEMENT_CONFIG_DIR": place.etc(),
+            "GROUND_CINDER_CONFIG": place.etc("cinder.conf"),
             "OS_NOVA_CONFIG_DIR": place.etc(),
             "OS_NOVA_CONFIG_FILES": "nova-api-paste.ini;nova.conf;nova-cell1.conf",
         },
