@@ -23,7 +23,9 @@ from .listing import Reader
 # Nova shuts a guest down by asking it, which one that does not run cannot hear.
 _HEARS: Final = frozenset({"ACTIVE"})
 _STUCK: Final = frozenset({VmState.DELETING, VmState.ERROR})
+# What came with which microversion 2.x.
 _SETS_USER_DATA: Final = 57
+_MAKES_VOLUMES_ANEW: Final = 93
 
 
 class Deeds:
@@ -69,11 +71,7 @@ class Deeds:
         """Make its disk anew from the image, with the user data of the spec."""
         server = await self._shown(vm.vm_id)
         version = await self._reader.version()
-        if int(version.partition(".")[2]) < _SETS_USER_DATA:
-            raise Unsupported(
-                f"Nova of {self._api} speaks {version}, and new user data need "
-                f"2.{_SETS_USER_DATA}: replace VMs instead of rebuilding them"
-            )
+        self._require_rebuilds(server, version)
         wanted = await self._rebuilt(server, spec, spec_hash)
         try:
             told = await self._act(vm.vm_id, {"rebuild": wanted}, version)
@@ -88,6 +86,17 @@ class Deeds:
         asked = {"os-getConsoleOutput": {"length": lines + 1}}
         told = await self._act(vm.vm_id, asked, changes=False)
         return str(told["output"])
+
+    def _require_rebuilds(self, server: Mapping[str, Any], version: str) -> None:
+        """Refuse where Nova would leave something as it was, without a word."""
+        what, needs = "new user data need", _SETS_USER_DATA
+        if not server["image"]:
+            what, needs = f"a new disk of VM {server['id']}, a volume, needs", _MAKES_VOLUMES_ANEW
+        if int(version.partition(".")[2]) < needs:
+            raise Unsupported(
+                f"Nova of {self._api} speaks {version}, and {what} 2.{needs}: replace VMs instead "
+                "of rebuilding them"
+            )
 
     async def _rebuilt(
         self, server: Mapping[str, Any], spec: Spec, spec_hash: str
