@@ -116,3 +116,25 @@ def test_volumes_of_the_suite_that_nothing_uses_are_leaks() -> None:
     assert not leaks.is_left_volume(volume(), "another")
     assert not leaks.is_left_volume(volume(metadata={}), SUITE_ID)
     assert "of preset 'web'" in leaks.volume_leak(volume()).about
+
+
+def test_a_volume_without_a_name_that_nothing_uses_may_be_anybodys() -> None:
+    nameless = volume(metadata={}, name="", volume_image_metadata={"image_name": "debian"})
+    assert leaks.is_nameless(nameless)
+    assert not leaks.volume_leak(nameless).is_ours
+    assert leaks.volume_leak(nameless).about == "20 GiB, available, nameless, of image 'debian'"
+    assert leaks.is_nameless({**nameless, "status": "error_deleting"})
+    for told in (
+        {"name": "data"},
+        {"metadata": {"vmshepherd_suite": "another"}},
+        {"status": "creating"},
+        {"attachments": [{"server_id": "s"}]},
+    ):
+        assert not leaks.is_nameless({**nameless, **told})
+
+
+def test_a_volume_that_is_attached_is_of_the_vm_that_cinder_names() -> None:
+    attached = volume(status="in-use", attachments=[{"server_id": "s"}])
+    leak = leaks.orphan_leak(attached, "s", {"s"})
+    assert (leak.about, leak.is_ours) == ("20 GiB, in-use, of the VM s that is gone", True)
+    assert not leaks.orphan_leak(attached, "s", set()).is_ours
