@@ -119,7 +119,7 @@ async def test_a_volume_is_refused_where_there_is_no_cinder(
     openstack: OpenStack, home: Project, proxy: Proxy
 ) -> None:
     proxy.on("identity", "POST", "/auth/tokens", Unlisted(service="volume"))
-    async with driver(home, auth_url=proxy.auth_url) as cloud:
+    async with driver(home, auth_url=proxy.auth_url, region="RegionOne") as cloud:
         error = await fault(cloud, options={"boot_volume": {"size": 20}})
     assert fields(error) == ["spec.options.boot_volume"]
 
