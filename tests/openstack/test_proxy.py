@@ -66,6 +66,8 @@ def test_the_catalog_and_the_links_lead_through_the_proxy(
         proxy.url("placement"),
         proxy.url("network"),
         f"{proxy.url('compute')}/v2.1",
+        f"{proxy.url('block-storage')}/v3",
+        f"{proxy.url('block-storage')}/v3/{through.project_id}",
     }
     for name in ("one", "two"):
         project.order(name)

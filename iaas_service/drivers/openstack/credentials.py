@@ -291,7 +291,9 @@ def _endpoint(told: AccessInfo, region: CloudRegion, service: str) -> str | None
             interface=region.get_interface(kind) or "public",
             region_name=region.get_region_name(kind) or None,
         )
-    except refusals.EndpointNotFound:
+    except (refusals.EndpointNotFound, ValueError):
+        # ValueError, for want of a better: the catalogue has it by another name of its type, and
+        # in other regions alone.
         return None
     return url
 
