@@ -15,7 +15,6 @@ from iaas_service.drivers.openstack.resolve import Resolved
 from iaas_service.testing import eventually
 from tests.openstack.clocks import LeapingClock
 from tests.openstack.cloud import seed
-from tests.openstack.cloud.place import Place
 from tests.openstack.driver import driver
 from tests.openstack.faults import Refusal, Unanswered, Unlisted
 from tests.openstack.ground import OpenStack, Project
