@@ -96,6 +96,9 @@ def _contradictions(spec: Spec, options: PresetOptions) -> Iterator[Violation]:
     if spec.networks and options.networks:
         sentence = f"{options.networks!r} contradicts the networks that the preset names"
         yield Violation("spec.options.networks", sentence)
+    if spec.security_groups and options.networks == "none":
+        sentence = "protect no VM without a network: remove them, or the option networks"
+        yield Violation("spec.security_groups", sentence)
     if options.fixed_ip and len(spec.networks) > 1:
         sentence = "is for one network, and the preset names several"
         yield Violation("spec.options.fixed_ip", sentence)
