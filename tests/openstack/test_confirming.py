@@ -45,8 +45,10 @@ async def test_once_it_is_clear_that_a_list_is_short_no_more_is_asked(
     project: Project, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing_module, "_AT_ONCE", 1)
-    async with driver(project, auth_url=proxy.auth_url) as cloud:
+    clock = LeapingClock()
+    async with driver(project, auth_url=proxy.auth_url, clock=clock) as cloud:
         made = [await cloud.create(an_order()) for _ in range(2)]
+        clock.leap(cloud.horizon)
         proxy.on("compute", "GET", "/servers/detail", Forgetful(servers=2))
         with proxy.counting() as calls:
             listing = await cloud.list()

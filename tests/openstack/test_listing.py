@@ -14,6 +14,7 @@ from iaas_service.domain import Changed, Gone, Vm, VmId, VmState
 from iaas_service.drivers.openstack import OpenstackCloud
 from iaas_service.drivers.openstack import cloud as cloud_module
 from iaas_service.testing import a_running_vm, an_order, eventually, eventually_runs
+from tests.openstack.clocks import LeapingClock
 from tests.openstack.driver import driver
 from tests.openstack.faults import Forgetful, Refusal
 from tests.openstack.ground import OpenStack, Project
@@ -97,14 +98,27 @@ async def test_servers_that_go_all_the_time_make_the_listing_fail_not_lie(
 async def test_a_vm_that_the_list_forgets_is_asked_for_and_the_list_not_trusted(
     project: Project, proxy: Proxy
 ) -> None:
-    async with driver(project, auth_url=proxy.auth_url) as cloud:
+    clock = LeapingClock()
+    async with driver(project, auth_url=proxy.auth_url, clock=clock) as cloud:
         vm = await cloud.create(an_order())
+        clock.leap(cloud.horizon)
         with proxy.while_("compute", "GET", "/servers/detail", Forgetful(servers=1)):
             listing = await cloud.list()
         assert [each.vm_id for each in listing.vms] == [vm.vm_id]
         assert not listing.complete
         assert f"{vm.vm_id} exists and was not listed" in listing.incomplete_reason
         assert await listed(cloud) == {vm.vm_id}
+
+
+async def test_a_new_vm_that_the_list_does_not_know_yet_is_listed_by_its_id_and_bars_nobody(
+    project: Project, proxy: Proxy
+) -> None:
+    async with driver(project, auth_url=proxy.auth_url) as cloud:
+        vm = await cloud.create(an_order())
+        proxy.on("compute", "GET", "/servers/detail", Forgetful(servers=1))
+        listing = await cloud.list()
+        assert [each.vm_id for each in listing.vms] == [vm.vm_id]
+        assert listing.complete
 
 
 async def test_a_vm_that_somebody_deleted_is_asked_for_once_more_and_then_forgotten(

@@ -2,7 +2,8 @@
 
 `cloud` asks.  Nova is never given a filter: with one, or with a limit, it silently leaves out
 servers of cells that are down.  Foreign servers are dropped page by page.  What was ours a moment
-ago and is not listed is asked for by its id: only Nova's 404 proves that it is gone.
+ago and is not listed is asked for by its id: only Nova's 404 proves that it is gone.  Of one that
+was ordered within the horizon a list may not know yet; one that lacks an older one is not whole.
 """
 
 from __future__ import annotations
@@ -47,8 +48,17 @@ class _Reading:
 class Reader:
     """Reads the servers of one place."""
 
-    def __init__(self, api: Api, memory: Memory, *, suite_id: str, page_size: int | None) -> None:
+    def __init__(
+        self,
+        api: Api,
+        memory: Memory,
+        *,
+        suite_id: str,
+        page_size: int | None,
+        horizon: timedelta,
+    ) -> None:
         self._api = api
+        self._horizon = horizon
         self._memory = memory
         self._suite_id = suite_id
         self._params: Mapping[str, int] = {"limit": page_size} if page_size else {}
@@ -198,7 +208,8 @@ class Reader:
                 reading.reasons.append(f"VM {vm_id} is in a cell that does not answer")
             elif self.is_ours(vm.metadata):
                 reading.ours[vm_id] = vm
-                reading.reasons.append(f"VM {vm_id} exists and was not listed")
+                if self._api.now() - vm.create_time >= self._horizon:
+                    reading.reasons.append(f"VM {vm_id} exists and was not listed")
 
     def _noted(self, vm: Vm) -> Vm:
         if self.is_ours(vm.metadata):

@@ -70,7 +70,13 @@ class Builder:
         api = Api(place, provider=self.provider, login=login, wire=wire, clock=clock)
         inventory = Inventory(api, image_owners=options.image_owner_ids, clock=clock)
         creator = Creator(api, inventory, suite_id=suite_id, clock=clock)
-        reader = Reader(api, self.memory, suite_id=suite_id, page_size=options.page_size)
+        reader = Reader(
+            api,
+            self.memory,
+            suite_id=suite_id,
+            page_size=options.page_size,
+            horizon=options.horizon,
+        )
         return Site(
             place=place,
             api=api,

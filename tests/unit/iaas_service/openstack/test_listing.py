@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -17,8 +18,13 @@ from vmshepherd_kit.errors import NotFound
 def sorted_(*page: dict[str, Any]) -> _Reading:
     nobody = cast(Api, None)
     reading = _Reading()
-    Reader(nobody, Memory(), suite_id="contract", page_size=None)._sort(page, reading)
+    reader(nobody)._sort(page, reading)
     return reading
+
+
+def reader(api: Api) -> Reader:
+    horizon = timedelta(seconds=120)
+    return Reader(api, Memory(), suite_id="contract", page_size=None, horizon=horizon)
 
 
 def test_ours_are_known_by_the_marker_alone() -> None:
@@ -41,6 +47,5 @@ def test_what_the_cloud_keeps_for_a_while_is_neither_ours_nor_hidden() -> None:
 @pytest.mark.parametrize("text", ["", "../flavors", "a b", "x" * 300])
 async def test_what_can_be_no_id_is_not_asked_for_whatever_it_would_lead_to(text: str) -> None:
     nobody = cast(Api, None)
-    reader = Reader(nobody, Memory(), suite_id="contract", page_size=None)
     with pytest.raises(NotFound):
-        await reader.get(VmId(text))
+        await reader(nobody).get(VmId(text))
