@@ -5,7 +5,6 @@ The commands call `answer` with what they want to know; nothing here prints an a
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -13,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 
 import grpc
 
-from admin import failures
+from admin import failures, interrupts
 from admin.options import Asking, fail
 from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
 from vmshepherd.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
@@ -52,7 +51,7 @@ def answer(asking: Asking, question: Callable[[OrchestratorServiceStub], Awaitab
             return await question(OrchestratorServiceStub(channel))
 
     try:
-        return asyncio.run(ask())
+        return interrupts.run(ask())
     except ShepherdError as e:
         raise fail(failures.sentence(e, asking.address), failures.exit_code(e)) from e
 

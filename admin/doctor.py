@@ -7,7 +7,6 @@ changed or destroyed.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import typer
 
-from admin import doctor_cloud, doctor_presets, doctor_services, validation
+from admin import doctor_cloud, doctor_presets, doctor_services, interrupts, validation
 from admin.doctor_cloud import Ward
 from admin.doctor_presets import Declared
 from admin.doctor_report import Finding, Report, Status
@@ -37,7 +36,7 @@ def examine(asking: Asking, path: Path | None, *, preset: str, orchestrator: str
         # finding names an incident, and this is the only log that has it.
         entry.set_log(configuration.log.model_copy(update={"level": "error"}))
         doctor = Doctor(configuration, report, preset=preset, orchestrator=orchestrator)
-        asyncio.run(doctor.examine())
+        interrupts.run(doctor.examine())
     if code := report.close():
         raise typer.Exit(code)
 

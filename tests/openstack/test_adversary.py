@@ -90,8 +90,9 @@ async def test_metadata_beyond_novas_limit_are_refused_before_anything_is_made(
 async def test_a_vm_whose_order_is_larger_than_nova_reads_is_a_fault_of_its_preset(
     cloud: OpenstackCloud, project: Project
 ) -> None:
+    long = {f"k{n}": "東" * 255 for n in range(121)}
     with pytest.raises(BadRequest, match="Request is too large"):
-        await cloud.create(order(metadata={f"k{n}": "ä" * 255 for n in range(121)}))
+        await cloud.create(order(metadata=long, user_data="#" * 40_000))
 
 
 async def test_as_many_and_as_long_metadata_as_nova_takes_are_written_upon_a_vm(

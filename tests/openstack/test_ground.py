@@ -94,7 +94,7 @@ def test_two_regions_have_the_same_services(openstack: OpenStack) -> None:
         region: sorted(each["url"] for each in endpoints if each["region_id"] == region)
         for region in ("RegionOne", "RegionTwo")
     }
-    assert len(of_region["RegionOne"]) == 5
+    assert len(of_region["RegionOne"]) == 6
     assert of_region["RegionOne"] == of_region["RegionTwo"]
 
 

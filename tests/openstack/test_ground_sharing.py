@@ -194,7 +194,7 @@ def test_who_waits_for_a_turn_too_long_is_told_who_has_it(
     whole: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared, "_TURN_SECONDS", 0.3)
-    told = rf"turns is held by process {os.getpid()} \(.*pytest.*\); see what that waits for"
+    told = rf"turns is held by process {os.getpid()} \(.*python.*\); see what that waits for"
     with (
         shared.turn(whole, alone=False),
         pytest.raises(daemons.NotReady, match=told),

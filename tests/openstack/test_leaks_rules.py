@@ -57,7 +57,9 @@ async def test_a_port_is_ours_if_this_process_made_its_vm(cloud: OpenstackCloud,
 async def test_a_port_that_goes_meanwhile_is_not_left_over(
     cloud: OpenstackCloud, port: str, proxy: Proxy
 ) -> None:
-    gone = proxy.on("network", "GET", PORT, Refusal(status=404, forwarded=False))
+    in_neutrons_words = f"Port {port} could not be found."
+    refusal = Refusal(status=404, message=in_neutrons_words, forwarded=False)
+    gone = proxy.on("network", "GET", PORT, refusal)
     assert await found(cloud) == {}
     assert len(gone.met) == 1
 

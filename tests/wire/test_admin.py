@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -74,6 +75,7 @@ class FakeOrchestrator(api_grpc.OrchestratorServiceServicer):
         self.no_plan: ShepherdError | None = None
         self.asked: list[Any] = []
         self.watches = 0
+        self.watched = asyncio.Event()
         self.failure: ShepherdError | None = None
 
     def _ask(self, request: Any) -> None:
@@ -173,6 +175,7 @@ class FakeOrchestrator(api_grpc.OrchestratorServiceServicer):
         self, request: Any, context: Any
     ) -> AsyncIterator[api.WatchEventsResponse]:
         self.watches += 1
+        self.watched.set()
         after = request.after_sequence
         later = [event for event in self.events if event.sequence > after][:1]
         yield api.WatchEventsResponse(events=later, sequence=after + len(later))
@@ -586,6 +589,26 @@ async def test_an_interrupt_ends_following_without_a_word(address: str) -> None:
     process.send_signal(signal.SIGINT)
     _, err = await process.communicate()
     assert (process.returncode, err) == (130, b"")
+
+
+def newest_thread(pid: int) -> int:
+    return max(int(each.name) for each in Path(f"/proc/{pid}/task").iterdir())
+
+
+async def test_an_interrupt_that_meets_another_thread_ends_following_all_the_same(
+    orchestrator: FakeOrchestrator, address: str
+) -> None:
+    # Like one that comes just before the loop begins to wait.
+    orchestrator.events += [Event(event_id=f"e{n}", sequence=n, kind="X") for n in (6, 7)]
+    process = await started("events", "-f", "-o", "json", "--limit", "1", address=address)
+    assert process.stdout
+    await process.stdout.readline()
+    # After the newest event nothing comes any more.
+    await orchestrator.watched.wait()
+    await asyncio.sleep(0.3)
+    assert ctypes.CDLL(None).tgkill(process.pid, newest_thread(process.pid), signal.SIGINT) == 0
+    await process.communicate()
+    assert process.returncode == 130
 
 
 async def test_following_ends_quietly_when_its_reader_does(address: str) -> None:

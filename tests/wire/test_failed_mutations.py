@@ -50,6 +50,7 @@ from vmshepherd_kit.errors import (
     SessionLost,
     ShepherdError,
     StaleFencingToken,
+    Throttled,
     Unavailable,
     Unsupported,
 )
@@ -88,6 +89,9 @@ FINER = [
     (Unsupported("too old", reason="OF_TOMORROW"), "UNSUPPORTED"),
     (Unavailable("refuses connections", reason="CLOUD_UNREACHABLE"), "CLOUD_UNREACHABLE"),
     (Refused("no identity service there", reason="CLOUD_UNUSABLE"), "CLOUD_UNUSABLE"),
+    (Throttled("asked to be left alone", reason="HELD_BACK"), "HELD_BACK"),
+    (Throttled("as many calls as it takes", reason="TOO_MANY_AT_ONCE"), "TOO_MANY_AT_ONCE"),
+    (Refused("too little time is left", reason="DEADLINE_TOO_SHORT"), "DEADLINE_TOO_SHORT"),
 ]
 
 
