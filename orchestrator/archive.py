@@ -3,7 +3,8 @@
 Only the holder of a preset's lock writes its record, so the copy is true for as long as the token
 is the same; under a new token, or once the clock was set, its timers start anew: all but the
 grace of a removed preset, of which what was waited is counted and written. Nothing is written that
-has not changed. What a store that failed over has forgotten is still known from the copy.
+has not changed. What a store that failed over has forgotten is still known from the copy, and is
+written again.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class _Copy:
     fencing_token: int
     version: int
     memory: Memory
+    # As which version it was surely written: above `version` while the store has forgotten that.
+    newest: int
     # What the date was when the clock that only runs stood at nothing: it moves when one is set.
     clock_set_to: datetime
     legacy: Legacy = field(default_factory=Legacy)
@@ -80,10 +83,10 @@ class Archive:
         if known is not None:
             return self._with_own_times(known)
         state = await self._runtime.get_state(lock_name(preset))
-        copy = _Copy(fencing_token, 0, Memory(), self._clock_set_to())
+        copy = _Copy(fencing_token, 0, Memory(), 0, self._clock_set_to())
         if state is not None:
             now, record = self._clock.wall(), records.preset_record(state.value)
-            copy.version = state.version
+            copy.version = copy.newest = state.version
             copy.memory = restarted(records.memory_of(record, now=now), now)
             copy.legacy = copy.written_legacy = _legacy(record, now)
             copy.view = record.view if record.HasField("view") else None
@@ -128,7 +131,8 @@ class Archive:
         if copy is None:
             raise SessionLost(f"preset {preset} is not held any more")
         is_shown = views is None or shown == copy.shown
-        if memory == copy.memory and copy.legacy == copy.written_legacy and is_shown:
+        is_known = copy.version == copy.newest and copy.legacy == copy.written_legacy
+        if memory == copy.memory and is_known and is_shown:
             return
         if views is not None:
             copy.view, copy.vm_views = views()
@@ -159,7 +163,7 @@ class Archive:
         known = self._doubted.pop(preset, None)
         if known is None or known.fencing_token != read.fencing_token:
             return read
-        if known.version <= read.version:
+        if known.newest <= read.version:
             return read
         _log.warning("the store has forgotten what was written", preset=preset)
         known.version = read.version
@@ -186,11 +190,12 @@ class Archive:
     async def _put(self, preset: PresetName, copy: _Copy, memory: Memory) -> None:
         record, legacy = _record(copy, memory), copy.legacy
         try:
-            copy.version = await self._runtime.put_state(self._write(preset, copy, record))
+            version = await self._runtime.put_state(self._write(preset, copy, record))
         except ShepherdError:
             # Written or not: read it again before the next decision.
             self._doubted[preset] = self._copies.pop(preset, copy)
             raise
+        copy.version = copy.newest = version
         copy.memory, copy.written_legacy = memory, legacy
 
     def _write(self, preset: PresetName, copy: _Copy, record: record_pb2.PresetRecord) -> Write:

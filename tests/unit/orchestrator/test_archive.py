@@ -196,6 +196,51 @@ async def test_what_a_store_that_failed_over_forgot_is_still_known_to_the_holder
         assert [each.vm_id for each in record(store).vm_views] == ["a", "b"]
 
 
+async def test_what_a_store_forgot_is_known_however_often_it_fails_until_it_is_written_again() -> (
+    None
+):
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        token = await held(mine)
+        await kept.load(WEB, token)
+        await kept.keep(WEB, Memory(accepted_count=1))
+        copied = dict(store.store._states)
+        await kept.keep(WEB, Memory(accepted_count=2))
+        store.store._states = copied
+        for _ in range(3):
+            store.refusing["put_state"] = Unavailable("failing over")
+            with pytest.raises(Unavailable):
+                await kept.keep(WEB, Memory(accepted_count=3))
+            store.refusing.clear()
+            assert await kept.load(WEB, token) == Memory(accepted_count=2)
+        await kept.keep(WEB, Memory(accepted_count=4))
+        assert record(store).accepted_count == 4
+
+
+async def test_what_a_store_forgot_is_written_again_though_nothing_has_changed() -> None:
+    clock = FakeClock()
+    store = Store(clock)
+    mine = authority(store, clock)
+    async with mine.kept():
+        kept = archive(store, mine, clock)
+        token = await held(mine)
+        await kept.load(WEB, token)
+        await kept.keep(WEB, Memory(accepted_count=1), shown="as before", views=lambda: VIEWS)
+        copied = dict(store.store._states)
+        await kept.keep(WEB, Memory(accepted_count=2), shown="as before", views=lambda: VIEWS)
+        store.store._states = copied
+        store.refusing["put_state"] = Unavailable("failing over")
+        with pytest.raises(Unavailable):
+            await kept.keep(WEB, Memory(accepted_count=3))
+        store.refusing.clear()
+        memory = await kept.load(WEB, token)
+        await kept.keep(WEB, memory, shown="as before", views=lambda: VIEWS)
+        assert record(store).accepted_count == 2
+
+
 async def test_what_another_holder_wrote_counts_whatever_this_one_remembers() -> None:
     clock = FakeClock()
     store = Store(clock)
