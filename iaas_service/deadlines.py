@@ -23,6 +23,9 @@ _LEAST: Final = timedelta(seconds=1)
 # The last call counts so much in the average, and a call may take so many times the average.
 _WEIGHT: Final = 0.25
 _MARGIN: Final = 1.5
+# What nobody has tried for so long is tried again, however slow it was: a reading before each deed
+# may take the time that the deed would need, again and again.
+_REMEMBERED: Final = timedelta(seconds=60)
 
 
 class Deadline:
@@ -32,6 +35,11 @@ class Deadline:
         self._clock = clock
         self.granted = _MOST if remaining is None else min(timedelta(seconds=remaining), _MOST)
         self._end = clock.elapsed() + self.granted
+
+    @property
+    def now(self) -> timedelta:
+        """The time by the same clock."""
+        return self._clock.elapsed()
 
     @property
     def left(self) -> timedelta:
@@ -53,17 +61,27 @@ class Pace:
     """Of one provider: the average time of each deed, of late; None is the making of a VM."""
 
     def __init__(self) -> None:
-        self._usual: dict[Deed | None, timedelta] = {}
+        # And when it was last tried.
+        self._usual: dict[Deed | None, tuple[timedelta, timedelta]] = {}
 
-    def needed(self, deed: Deed | None, granted: timedelta) -> timedelta:
+    def needed(self, deed: Deed | None, granted: timedelta, *, now: timedelta) -> timedelta:
         """What must be left of the time that was granted; never more than half of that, for whoever
         tries nothing never learns that the cloud is quick again.
         """
-        usual = self._usual.get(deed, timedelta(0))
+        usual = self._of_late(deed, now) or timedelta(0)
         return max(_LEAST, min(_MARGIN * usual, granted / 2))
 
-    def took(self, deed: Deed | None, time: timedelta, *, is_whole: bool = True) -> None:
-        """A call took so long; not whole, it had not ended by then."""
-        usual = self._usual.get(deed, time)
-        if is_whole or time > usual:
-            self._usual[deed] = usual + _WEIGHT * (time - usual)
+    def took(
+        self, deed: Deed | None, time: timedelta, *, now: timedelta, is_whole: bool = True
+    ) -> None:
+        """A call that ends now took so long; not whole, it was cut off."""
+        usual = self._of_late(deed, now)
+        if usual is None:
+            usual = time
+        elif is_whole or time > usual:
+            usual += _WEIGHT * (time - usual)
+        self._usual[deed] = usual, now
+
+    def _of_late(self, deed: Deed | None, now: timedelta) -> timedelta | None:
+        usual, tried = self._usual.get(deed, (None, now))
+        return usual if now - tried < _REMEMBERED else None

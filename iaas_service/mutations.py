@@ -181,9 +181,9 @@ class Mutations:
         try:
             result = await call
         except OutcomeUnknown:
-            slot.pace.took(slot.deed, self._clock.elapsed() - begun, is_whole=False)
+            slot.took(begun, self._clock.elapsed(), is_whole=False)
             raise
-        slot.pace.took(slot.deed, self._clock.elapsed() - begun)
+        slot.took(begun, self._clock.elapsed())
         return result
 
     async def _side_by_side(
@@ -229,14 +229,19 @@ class _Slot:
     """
 
     def __init__(self, provider: Provider, deed: Deed | None) -> None:
-        self.deed = deed
-        self.pace = provider.pace
+        self._deed = deed
+        self._pace = provider.pace
         self._slots = provider.slots
         self._is_handed_over = False
 
     def require(self, deadline: Deadline) -> None:
         """Refuse what the provider would hardly answer in time."""
-        deadline.require(self.pace.needed(self.deed, deadline.granted))
+        needed = self._pace.needed(self._deed, deadline.granted, now=deadline.now)
+        deadline.require(needed)
+
+    def took(self, begun: timedelta, ended: timedelta, *, is_whole: bool = True) -> None:
+        """Learn how long the provider takes; not whole, the call was cut off."""
+        self._pace.took(self._deed, ended - begun, now=ended, is_whole=is_whole)
 
     async def __aenter__(self) -> Self:
         await self._slots.acquire()

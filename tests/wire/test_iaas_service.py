@@ -678,6 +678,30 @@ async def test_a_reading_that_took_all_the_time_is_followed_by_nothing() -> None
         assert desk.lives(vm)
 
 
+async def test_a_vm_that_is_read_slowly_is_terminated_all_the_same_though_that_was_slow_once() -> (
+    None
+):
+    async with a_held_desk() as (desk, cloud):
+        cloud.holds = lambda _: False
+        slow, vm = await desk.vm(), await desk.vm()
+        cloud.holds = lambda what: what == "terminate"
+        asked = asyncio.create_task(desk.terminate(slow))
+        await cloud.begun.get()
+        await desk.clock.advance(timedelta(seconds=9))
+        cloud.go.set()
+        assert await asked is True
+        cloud.holds = lambda what: what == vm.vm_id
+        for _ in range(20):
+            cloud.go.clear()
+            asked = asyncio.create_task(desk.terminate(vm))
+            await cloud.begun.get()
+            await desk.clock.advance(timedelta(seconds=6))
+            cloud.go.set()
+            if await asked is True:
+                break
+        assert not desk.lives(vm)
+
+
 async def test_what_was_sent_is_done_when_its_caller_goes_and_what_waits_is_not() -> None:
     async with a_held_desk(parallel_calls=1) as (desk, cloud):
         request = pb.CreateVmsRequest(provider="sim", creates=[desk.wish(), desk.wish()])
