@@ -37,7 +37,14 @@ from .model import (
 
 # A refusal of a repair that says nothing about the VM, as one that was never sent: the try does not
 # count.
-_NOT_TRIED = {"BUDGET_SPENT", "BREAKER_OPEN", "THROTTLED", "UNAVAILABLE", "CLOUD_BUSY"}
+_NOT_TRIED = {
+    "BUDGET_SPENT",
+    "BREAKER_OPEN",
+    "THROTTLED",
+    "UNAVAILABLE",
+    "CLOUD_FAILING",
+    "CELL_DOWN",
+}
 
 
 def recall(plan: Plan, outcomes: Sequence[Outcome], *, spec: Spec, now: datetime) -> Memory:

@@ -348,7 +348,7 @@ class World:
 
     def _repair(self, step: Repair) -> Outcome:
         fault = self.repair_faults.pop(0) if self.repair_faults else ""
-        if fault in {"THROTTLED", "CONFLICT"}:
+        if fault in {"THROTTLED", "CONFLICT", "CLOUD_BUSY"}:
             return Outcome(step=step, fate=Fate.FAILED, reason=fault, message=_NO_REPAIR)
         if fault != "request lost":
             self.body(step.vm.vm_id).repair(step.method, self.now)

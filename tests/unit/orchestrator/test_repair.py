@@ -237,7 +237,10 @@ def test_a_repair_is_written_down_before_it_is_sent_and_gives_the_vm_its_grace_a
         (Fate.FAILED, "BUDGET_SPENT", 0),
         (Fate.FAILED, "UNAVAILABLE", 0),
         (Fate.FAILED, "CLOUD_UNREACHABLE", 0),
-        (Fate.FAILED, "CLOUD_BUSY", 0),
+        # The cloud is at something else with this very VM, perhaps for ever.
+        (Fate.FAILED, "CLOUD_BUSY", 1),
+        (Fate.FAILED, "CLOUD_FAILING", 0),
+        (Fate.FAILED, "CELL_DOWN", 0),
         (Fate.FAILED, "HELD_BACK", 0),
     ],
 )
@@ -294,6 +297,14 @@ def test_a_vm_is_never_repaired_more_often_than_allowed_whatever_answers_are_los
         if number % 20 == 0:
             world.restart()
     assert tries <= 2
+    assert len(world.serving()) == 3
+
+
+def test_a_vm_that_the_cloud_is_busy_with_for_ever_is_replaced_in_the_end() -> None:
+    world = hanging(reboots=2)
+    world.repair_faults = ["CLOUD_BUSY"] * 1000
+    for _ in world.cycles(200):
+        pass
     assert len(world.serving()) == 3
 
 
