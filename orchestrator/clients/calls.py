@@ -1,7 +1,7 @@
 """The calls to one provider of an iaas service, each for many presets and VMs.
 
-A mutation whose call as a whole failed has an unknown outcome: it may have been delivered. Used by
-`iaas`, which gathers what many ask for within a moment.
+A mutation whose call as a whole failed has an unknown outcome: it may have been delivered, unless
+the service did not let it in. Used by `iaas`, which gathers what many ask for within a moment.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ LIST_DEADLINE = timedelta(seconds=60)
 # What a console is worth waiting for: whoever asks has more urgent things to do.
 CONSOLE_DEADLINE = timedelta(seconds=2.5)
 PAGE_SIZE = 2000
+# What a call is told that was not let in; one that is sent once was surely not begun then.
+NOT_LET_IN = {"TOO_MANY_AT_ONCE", "DEADLINE_TOO_SHORT"}
 
 _STATES = {
     vm_pb2.VM_STATE_PENDING: VmState.PENDING,
@@ -202,7 +204,9 @@ class Calls:
         """Whether each VM was still there."""
         terminations = [each.message for each in mutations]
         request = pb.TerminateVmsRequest(provider=self.provider, terminations=terminations)
-        answer = await self._mutate(self.stub.TerminateVms, request, mutations, what="termination")
+        answer = await self._mutate(
+            self.stub.TerminateVms, request, mutations, what="termination", is_repeated=True
+        )
         return [status.from_proto(result.status) or result.existed for result in answer.results]
 
     async def reboot(
@@ -249,12 +253,16 @@ class Calls:
         mutations: Sequence[Mutation[Message]],
         *,
         what: str,
+        is_repeated: bool = False,
     ) -> Response:
+        """The answer; of what the channel repeats, a refusal may be of the last time alone."""
         try:
             return await dial.ask(method, request, deadline=self._left(mutations))
         except (BadRequest, Unsupported):
             raise
         except ShepherdError as e:
+            if e.reason in NOT_LET_IN and not is_repeated:
+                raise
             message = f"the {what} may have been carried out: {e.message}"
             raise OutcomeUnknown(message, provider=self.provider) from e
 

@@ -22,6 +22,8 @@ from vmshepherd_kit.errors import (
     BadRequest,
     NotFound,
     OutcomeUnknown,
+    Refused,
+    ShepherdError,
     StaleFencingToken,
     Throttled,
     Unavailable,
@@ -237,6 +239,42 @@ async def test_a_request_that_was_refused_was_not_carried_out() -> None:
         gates[0].refusing["CreateVms"] = BadRequest("no")
         with pytest.raises(BadRequest):
             await iaas.create("sim", pb.VmCreate(name="x"), deadline=MINUTE)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Throttled("too many calls at once", reason="TOO_MANY_AT_ONCE", retry_after=MINUTE),
+        Refused("0.900 s are left", reason="DEADLINE_TOO_SHORT"),
+    ],
+)
+async def test_a_call_that_was_not_let_in_was_not_carried_out_and_says_when_to_come_back(
+    refusal: ShepherdError,
+) -> None:
+    async with client(service("sim")) as (iaas, gates):
+        await iaas.cloud("")
+        for method in ("CreateVms", "RebootVms", "RebuildVms"):
+            gates[0].refusing[method] = refusal
+        vm = pb.VmMutation(vm_id="a")
+        told = await asyncio.gather(
+            iaas.create("sim", pb.VmCreate(name="x"), deadline=MINUTE),
+            iaas.reboot("sim", vm, deadline=MINUTE),
+            iaas.rebuild("sim", rebuild("a", "debian"), deadline=MINUTE),
+            return_exceptions=True,
+        )
+        for each in told:
+            assert isinstance(each, type(refusal))
+            assert (each.reason, each.retry_after) == (refusal.reason, refusal.retry_after)
+
+
+async def test_a_termination_that_was_not_let_in_may_have_been_carried_out_the_time_before() -> (
+    None
+):
+    async with client(service("sim")) as (iaas, gates):
+        await iaas.cloud("")
+        gates[0].refusing["TerminateVms"] = Throttled("too many", reason="TOO_MANY_AT_ONCE")
+        with pytest.raises(OutcomeUnknown):
+            await iaas.terminate("sim", pb.VmMutation(vm_id="a"), deadline=MINUTE)
 
 
 async def test_a_termination_whose_call_broke_may_have_been_carried_out() -> None:
