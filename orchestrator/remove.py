@@ -83,6 +83,8 @@ def wished(stock: Stock) -> list[Terminate]:
         and (wish.force or not each.vm.protected)
         and not each.memory.is_terminating
         and each.status is not VmStatus.DELETING
+        # A refusal of the second try would end a doubt that the first one left.
+        and not is_in_doubt(each, stock)
         and may_retry(each, stock)
     ]
 

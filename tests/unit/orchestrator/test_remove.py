@@ -359,6 +359,18 @@ def test_without_the_doubt_a_lost_answer_would_cost_another_vm() -> None:
     assert list(ended(decide(seen(spec(3), vms("abcd"), remembered=refused)))) == ["c"]
 
 
+def test_a_wish_is_not_tried_again_while_its_vm_may_be_going() -> None:
+    """Refused then, the VM would count as one that stays, and another one would go as surplus."""
+
+    def group(ago: float) -> Observation:
+        remembered = memories("d", tried(ago, doubtful=True)) | memories("abc")
+        return seen(spec(3), vms("abcd"), remembered=remembered, wishes=wanted("d"))
+
+    assert not decide(group(59)).terminations
+    assert "TERMINATION_UNKNOWN" in codes(decide(group(59)))
+    assert ended(decide(group(60))) == {"d": Reason.OPERATOR}
+
+
 def test_the_one_in_doubt_is_tried_again_before_anybody_else() -> None:
     in_doubt = memories("a", tried(60, doubtful=True)) | memories("bcd")
     assert list(ended(decide(seen(spec(3), vms("abcd"), remembered=in_doubt)))) == ["a"]
