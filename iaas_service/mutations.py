@@ -111,9 +111,11 @@ class Mutations:
         self._tokens.admit(preset, token)
         async with _Slot(provider, None) as slot:
             slot.require(deadline)
-            self._tokens.require(preset, token)
             vm = await self._creates.earlier(provider, order, self._clock.elapsed())
             if vm is None:
+                # The turn and the look took time: see clock and token again, directly before.
+                slot.require(deadline)
+                self._tokens.require(preset, token)
                 task = self._send(provider.cloud.create(order), deadline, slot)
                 self._creates.add(provider, order, task, self._clock.elapsed())
                 vm = await asyncio.shield(task)

@@ -778,6 +778,28 @@ async def test_a_create_whose_answer_was_lost_is_not_made_twice_by_a_retry() -> 
         assert three.vm.vm_id != one.vm.vm_id
 
 
+@pytest.mark.parametrize("late", ["STALE_FENCING_TOKEN", "DEADLINE_TOO_SHORT"])
+async def test_a_repeated_create_is_not_sent_when_to_look_for_the_first_one_took_too_long(
+    late: str,
+) -> None:
+    async with a_held_desk() as (desk, cloud):
+        cloud.holds = lambda _: False
+        wish = desk.wish()
+        [one] = await desk.create(wish)
+        desk.world.vanish(one.vm.vm_id)
+        cloud.holds = lambda what: what == one.vm.vm_id
+        asked = asyncio.create_task(desk.create(wish))
+        await cloud.begun.get()
+        if late == "STALE_FENCING_TOKEN":
+            await desk.listing(held=[pb.PresetToken(preset="web", fencing_token=2)])
+        else:
+            await desk.clock.advance(timedelta(seconds=9, milliseconds=500))
+        cloud.go.set()
+        [two] = await asked
+        assert reason(status.from_proto(two.status)) == late
+        assert not desk.world.vms
+
+
 # Creating.
 
 
