@@ -174,9 +174,15 @@ class Mutations:
     ) -> asyncio.Task[T]:
         task = asyncio.create_task(self._timed(_bounded(call, deadline.left), slot))
         self._sent.add(task)
-        task.add_done_callback(self._sent.discard)
+        task.add_done_callback(self._ended)
         slot.hand_over(task)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._sent.discard(task)
+        if not task.cancelled():
+            # Heard here, in case that its caller is gone.
+            task.exception()
 
     async def _timed(self, call: Coroutine[Any, Any, T], slot: _Slot) -> T:
         begun = self._clock.elapsed()

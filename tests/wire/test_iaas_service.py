@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -549,6 +550,7 @@ class Held(SimulatedCloud):
         self.begun = asyncio.Queue[str]()
         self.go = asyncio.Event()
         self.holds: Callable[[str], bool] = lambda _: True
+        self.refusal: ShepherdError | None = None
 
     async def create(self, order: Order) -> Vm:
         await self._hold(order.name)
@@ -560,6 +562,8 @@ class Held(SimulatedCloud):
 
     async def terminate(self, vm: Vm) -> bool:
         await self._hold("terminate")
+        if self.refusal:
+            raise self.refusal
         return await super().terminate(vm)
 
     async def _hold(self, what: str) -> None:
@@ -735,6 +739,26 @@ async def test_a_termination_that_was_sent_is_done_when_its_caller_goes() -> Non
             async with asyncio.timeout(10):
                 await changes.next()
         assert not desk.lives(vm)
+
+
+async def test_the_failure_of_what_was_sent_is_no_alarm_when_its_caller_went() -> None:
+    alarms: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: alarms.append(told))
+    async with a_held_desk() as (desk, cloud):
+        cloud.holds = lambda what: what == "terminate"
+        cloud.refusal = Unavailable("away")
+        vm = await desk.vm()
+        call = desk.stub.TerminateVms(
+            pb.TerminateVmsRequest(provider="sim", terminations=[mutation(vm)]), timeout=10
+        )
+        await cloud.begun.get()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await desk.listing()  # the server has heard of the cancellation by now
+        cloud.go.set()
+    gc.collect()
+    assert not alarms
 
 
 async def test_a_create_that_takes_too_long_is_unknown_and_the_others_are_told() -> None:

@@ -4,7 +4,10 @@ answers at its address.
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -106,6 +109,29 @@ async def test_the_same_refusal_is_told_in_the_same_words_each_time(refused: Ask
 
 async def test_a_keystone_that_fails_is_tried_again(refused: Ask) -> None:
     assert isinstance(await refused(500, b"", "text/plain"), Unavailable)
+
+
+async def test_a_refusal_that_nobody_waits_for_any_more_is_no_alarm() -> None:
+    alarms: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: alarms.append(told))
+    gone = threading.Event()
+
+    def log_in() -> None:
+        gone.wait(10)
+        raise refusals.ConnectFailure("away")
+
+    with ThreadPoolExecutor(1) as threads:
+        credentials = cast("Any", SimpleNamespace(login=log_in))
+        login = Login(credentials, where="osk", clock=FakeClock(), threads=threads)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await login.access()
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        gone.set()
+        await asyncio.wait(running)
+        del running
+    gc.collect()
+    assert not alarms
 
 
 async def test_a_token_tells_how_far_the_clock_of_the_cloud_is_ahead() -> None:
