@@ -27,8 +27,9 @@ _FAILED = {VmStatus.UNHEALTHY, VmStatus.ERROR, VmStatus.TERMINATED}
 def may_create(backoff: Backoff, seen: Observation) -> tuple[int, tuple[Refusal, ...]]:
     """How many creates may be sent now, and why not more."""
     why = f"{_counted(backoff.failures)}: {class_of(backoff.reason).words}{backoff.message}"
-    if backoff.until is not None and seen.now < backoff.until:
-        wait = (backoff.until - seen.now).total_seconds()
+    until = backoff.waits_until(seen.now)
+    if until is not None:
+        wait = (until - seen.now).total_seconds()
         return 0, (Refusal("BACKOFF", f"creating waits {wait:.0f} s{why}"),)
     if backoff.failures == 0:
         return CREATES_PER_CYCLE, ()
@@ -47,12 +48,14 @@ def after_failure(
     """One failure more; of what was not sent none, and those before it stay what they were."""
     is_failure, longest = class_of(reason).is_failure, spec.policy.longest_backoff
     before = backoff.failures if is_failure else 0
-    wait = wait_after(reason, before=before, at_least=at_least, longest=longest)
+    until = now + wait_after(reason, before=before, at_least=at_least, longest=longest)
     if backoff.failures and not is_failure:
-        return replace(backoff, until=max(now + wait, backoff.until or now))
+        # Not `until`: whatever was born after that disproves failed births.
+        return replace(backoff, held_until=until)
     return Backoff(
         failures=backoff.failures + is_failure,
-        until=now + wait,
+        until=until if is_failure else None,
+        held_until=None if is_failure else until,
         reason=reason,
         message=message,
         spec_hash=spec.spec_hash,
@@ -61,7 +64,7 @@ def after_failure(
 
 def settle(judged: Sequence[Judged], backoff: Backoff, seen: Observation) -> Backoff:
     """No patience any more once the spec changed, or once a VM of this spec stands."""
-    if backoff.failures == 0 and backoff.until is not None and seen.now < backoff.until:
+    if backoff.failures == 0 and backoff.waits_until(seen.now):
         return backoff
     if backoff.failures == 0 or backoff.spec_hash != seen.spec.spec_hash:
         return Backoff()

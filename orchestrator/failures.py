@@ -64,8 +64,9 @@ CLASSES: Mapping[str, FailureClass] = {
         timedelta(seconds=1), Scope.NOTHING, "the cloud cannot be reached: "
     ),
     "BOOT_FAILED": FailureClass(timedelta(seconds=1), Scope.NOTHING, ""),
+    # Not doubled, and each try is told: a service that is away for hours must not fill the journal.
     "CLOUD_UNREACHABLE": FailureClass(
-        timedelta(seconds=1), Scope.NOTHING, "the cloud cannot be reached: ", is_failure=False
+        timedelta(seconds=15), Scope.NOTHING, "the cloud cannot be reached: ", is_failure=False
     ),
     "HELD_BACK": FailureClass(
         timedelta(seconds=1),
@@ -77,7 +78,7 @@ CLASSES: Mapping[str, FailureClass] = {
         timedelta(seconds=1), Scope.NOTHING, "the iaas_service is busy: ", is_failure=False
     ),
     "DEADLINE_TOO_SHORT": FailureClass(
-        timedelta(0), Scope.NOTHING, "others took the time: ", is_failure=False
+        timedelta(0), Scope.NOTHING, "too little time was left: ", is_failure=False
     ),
 }
 

@@ -77,7 +77,7 @@ def _is_in_the_way(stock: Stock) -> bool:
     try.
     """
     backoff = stock.memory.backoff
-    is_tried_now = backoff.until is None or backoff.until <= stock.seen.now
+    is_tried_now = backoff.waits_until(stock.seen.now) is None
     return stock.needed > 0 and backoff.reason == "QUOTA_EXCEEDED" and is_tried_now
 
 

@@ -334,6 +334,13 @@ class Backoff:
     reason: str = ""
     message: str = ""
     spec_hash: str = ""
+    held_until: datetime | None = None
+    """No create leaves before, which says nothing about the preset."""
+
+    def waits_until(self, now: datetime) -> datetime | None:
+        """When creates may be sent again; None when they may be now."""
+        times = [each for each in (self.until, self.held_until) if each is not None and now < each]
+        return max(times, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,9 @@ def restarted(memory: Memory, now: datetime) -> Memory:
         intent if intent.phase is IntentPhase.PLANNED else replace(intent, sent_at=now)
         for intent in memory.intents
     )
-    backoff = replace(memory.backoff, until=None) if memory.backoff.failures else Backoff()
+    backoff = Backoff()
+    if memory.backoff.failures:
+        backoff = replace(memory.backoff, until=None, held_until=None)
     vms: dict[VmId, VmMemory] = {
         vm_id: VmMemory(
             first_seen=now,

@@ -75,6 +75,7 @@ def memory_record(memory: Memory, *, fencing_token: int) -> pb.PresetRecord:
         vms=[_vm_message(vm_id, vm) for vm_id, vm in sorted(memory.vms.items())],
         create_failures=backoff.failures,
         create_backoff_until_time=to_timestamp_if(backoff.until),
+        create_held_until_time=to_timestamp_if(backoff.held_until),
         create_error=backoff.message,
         create_error_reason=backoff.reason,
         create_error_spec_hash=backoff.spec_hash,
@@ -100,6 +101,7 @@ def memory_of(record: pb.PresetRecord, *, now: datetime) -> Memory:
         backoff=Backoff(
             failures=record.create_failures,
             until=from_timestamp(record.create_backoff_until_time),
+            held_until=from_timestamp(record.create_held_until_time),
             reason=record.create_error_reason,
             message=record.create_error,
             spec_hash=record.create_error_spec_hash,

@@ -60,9 +60,11 @@ def _intent(intent: Intent, now: datetime) -> Intent:
 
 
 def _backoff(backoff: Backoff, latest: datetime) -> Backoff:
-    if backoff.until is None or backoff.until <= latest:
-        return backoff
-    return replace(backoff, until=latest)
+    return replace(
+        backoff,
+        until=_capped(backoff.until, latest),
+        held_until=_capped(backoff.held_until, latest),
+    )
 
 
 def _shortage(shortage: Shortage, latest: datetime) -> Shortage:

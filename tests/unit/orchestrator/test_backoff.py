@@ -119,6 +119,12 @@ def test_a_vm_born_after_the_failed_births_that_stands_ends_the_patience() -> No
     assert backoff.settle([_ready("a", later)], BIRTHS, seen(spec())) == Backoff()
 
 
+def test_a_vm_that_stands_ends_the_patience_also_if_another_was_held_back_after_its_birth() -> None:
+    held = failed(BIRTHS, "HELD_BACK", at_least=60)
+    born = VmMemory(first_seen=NOW - seconds(5), first_running=NOW, was_healthy=True)
+    assert backoff.settle([_ready("a", born)], held, seen(spec())) == Backoff()
+
+
 def test_a_sibling_that_stood_before_proves_nothing() -> None:
     """Else a group with one healthy VM would make and lose others without any patience."""
     assert backoff.settle([_ready("a", SERVING)], BIRTHS, seen(spec())) == BIRTHS

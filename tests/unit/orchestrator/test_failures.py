@@ -18,6 +18,7 @@ from tests.support.given import seconds
         ("DENIED", 30, Scope.NOTHING),
         ("UNAUTHENTICATED", 30, Scope.NOTHING),
         ("UNAVAILABLE", 1, Scope.NOTHING),
+        ("CLOUD_UNREACHABLE", 15, Scope.NOTHING),
         ("BOOT_FAILED", 1, Scope.NOTHING),
     ],
 )

@@ -128,14 +128,16 @@ def test_a_create_that_was_held_back_waits_as_long_as_it_is_told_and_never_longe
     later = replace(seen(spec(9)), now=LATER + seconds(4))
     assert may_create(backoff, later) == (CREATES_PER_CYCLE, ())
     again = after(Fate.FAILED, reason="HELD_BACK", before=backoff).backoff
-    assert (again.failures, again.until) == (0, LATER + seconds(4))
+    assert (again.failures, again.held_until) == (0, LATER + seconds(4))
 
 
 def test_a_create_that_was_held_back_leaves_earlier_failures_as_they_are() -> None:
     tired = Backoff(failures=2, until=NOW, reason="NO_CAPACITY", message="full", spec_hash=SPEC)
     backoff = after(Fate.FAILED, reason="HELD_BACK", before=tired).backoff
     assert (backoff.failures, backoff.reason, backoff.message) == (2, "NO_CAPACITY", "full")
-    assert backoff.until == LATER + seconds(4)
+    assert (backoff.until, backoff.held_until) == (NOW, LATER + seconds(4))
+    number, _ = may_create(backoff, replace(seen(spec(9)), now=LATER + seconds(3)))
+    assert number == 0
 
 
 def test_a_create_that_failed_counts_whatever_was_held_back_beside_it() -> None:

@@ -89,6 +89,7 @@ memories = st.builds(
         reason=st.text(),
         message=st.text(),
         spec_hash=st.text(),
+        held_until=st.none() | moments,
     ),
     next_slot=numbers,
     accepted_count=st.none() | numbers,
