@@ -24,7 +24,7 @@ from .credentials import Access, Credentials
 
 # A token is renewed before it ends, so that no request meets its end.
 _EARLY: Final = timedelta(minutes=2)
-# Identity services lock an account that fails too often.
+# Identity services lock an account that fails too often, and each login costs them a token.
 _AFTER_REFUSAL: Final = timedelta(seconds=10)
 # Of a credential that nobody made, and of a token that is none or has ended.
 _NEVER_HEARD: Final = re.compile(
@@ -106,7 +106,7 @@ class Login:
         return access
 
     def _remembered(self, error: ShepherdError) -> ShepherdError:
-        if isinstance(error, Unauthenticated | Denied):
+        if isinstance(error, Unauthenticated | Denied | Refused):
             self._refusal = error
             self._refused_until = self._clock.elapsed() + _AFTER_REFUSAL
         return error

@@ -111,6 +111,26 @@ async def test_a_keystone_that_fails_is_tried_again(refused: Ask) -> None:
     assert isinstance(await refused(500, b"", "text/plain"), Unavailable)
 
 
+@pytest.mark.parametrize("kind", [Unauthenticated, Denied, Refused])
+async def test_what_a_person_must_mend_is_asked_again_every_ten_seconds(
+    kind: type[ShepherdError],
+) -> None:
+    asked, clock = [], FakeClock()
+
+    def log_in() -> None:
+        asked.append(1)
+        raise kind("they are of project one, not of two")
+
+    with ThreadPoolExecutor(1) as threads:
+        credentials = cast("Any", SimpleNamespace(login=log_in))
+        login = Login(credentials, where="osk", clock=clock, threads=threads)
+        for passed, times in ((0, 1), (9, 1), (1, 2)):
+            await clock.advance(timedelta(seconds=passed))
+            with pytest.raises(kind, match="they are of project one"):
+                await login.access()
+            assert len(asked) == times
+
+
 async def test_a_refusal_that_nobody_waits_for_any_more_is_no_alarm() -> None:
     alarms: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, told: alarms.append(told))
