@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from iaas_service.drivers.openstack import OpenstackCloud, leaks
-from iaas_service.testing import SUITE_ID
+from iaas_service.testing import SUITE_ID, a_running_vm
 from tests.openstack import shared
 from tests.openstack.cloud.place import Place
 from tests.openstack.driver import driver
@@ -52,6 +52,17 @@ async def found(cloud: OpenstackCloud, *, made: Sequence[str] = ()) -> dict[str,
 async def test_a_port_is_ours_if_this_process_made_its_vm(cloud: OpenstackCloud, port: str) -> None:
     assert await found(cloud) == {port: False}
     assert await found(cloud, made=[NOBODY]) == {port: True}
+
+
+async def test_a_vm_that_is_listed_is_not_asked_for_because_of_its_port(
+    project: Project, proxy: Proxy
+) -> None:
+    async with driver(project, auth_url=proxy.auth_url) as cloud:
+        await a_running_vm(cloud)
+        with proxy.counting() as calls:
+            assert await found(cloud) == {}
+    assert calls["compute GET /servers/{id}"] == 0
+    assert calls["network GET /ports"] == 1
 
 
 async def test_a_port_that_goes_meanwhile_is_not_left_over(

@@ -82,6 +82,17 @@ async def is_gone(cloud: OpenstackCloud, vm_id: VmId) -> bool:
     return isinstance(found, NotFound)
 
 
+async def test_a_page_that_ended_with_a_server_that_is_gone_costs_one_more_reading(
+    project: Project, proxy: Proxy
+) -> None:
+    async with driver(project, auth_url=proxy.auth_url) as cloud:
+        vm = await cloud.create(an_order())
+        gone = Refusal(status=400, message="marker [0f1e] not found", forwarded=False)
+        rule = proxy.on("compute", "GET", "/servers/detail", gone, times=1)
+        assert await listed(cloud) == {vm.vm_id}
+        assert len(rule.met) == 1
+
+
 async def test_servers_that_go_all_the_time_make_the_listing_fail_not_lie(
     project: Project, proxy: Proxy
 ) -> None:
@@ -239,6 +250,18 @@ async def test_a_change_is_told_once(project: Project) -> None:
                     told += [(each.vm.vm_id, each.vm.cloud_state) for each in await changes.next()]
     assert {vm_id for vm_id, _ in told} == {vm.vm_id}
     assert len(told) == len(set(told))
+
+
+async def test_a_change_shows_a_vm_as_a_listing_does(project: Project) -> None:
+    async with driver(project, watch_interval="200ms") as cloud, driver(project) as other:
+        with cloud.watch() as changes:
+            vm = await other.create(an_order())
+            async with asyncio.timeout(60):
+                while (told := (await changes.next())[-1].vm).state is not VmState.RUNNING:
+                    pass
+        [shown] = (await other.list()).vms
+    assert shown.vm_id == vm.vm_id
+    assert told == shown
 
 
 async def test_what_was_deleted_behind_our_back_is_told_as_it_was_last_seen(
