@@ -87,6 +87,13 @@ async def test_metadata_beyond_novas_limit_are_refused_before_anything_is_made(
     assert "has 122 items, and Nova takes 128 of a VM, 7 of which" in error.message
 
 
+async def test_letters_that_nova_takes_and_never_makes_are_refused_before_anything_is_made(
+    cloud: OpenstackCloud, proxy: Proxy
+) -> None:
+    error = await refused_unsent(cloud, proxy, metadata={"mood": "🚀"})
+    assert "spec.metadata" in error.message
+
+
 async def test_a_vm_whose_order_is_larger_than_nova_reads_is_a_fault_of_its_preset(
     cloud: OpenstackCloud, project: Project
 ) -> None:

@@ -231,9 +231,13 @@ async def test_changes_are_asked_for_only_while_somebody_watches(
         async def was_asked() -> bool:
             return proxy.calls[DETAIL] >= 4
 
+        [watcher] = [site.watcher for site in cloud.sites]
         with cloud.watch():
             await eventually(was_asked)
-        [watcher] = [site.watcher for site in cloud.sites]
+            asking = watcher._task
+        assert asking
+        await asyncio.wait([asking])
+        assert asking.cancelled()
         assert watcher._task is None
 
 
