@@ -90,6 +90,7 @@ async def test_metadata_beyond_novas_limit_are_refused_before_anything_is_made(
 async def test_letters_that_nova_takes_and_never_makes_are_refused_before_anything_is_made(
     cloud: OpenstackCloud, proxy: Proxy
 ) -> None:
+    await cloud.list()
     error = await refused_unsent(cloud, proxy, metadata={"mood": "🚀"})
     assert "spec.metadata" in error.message
 
