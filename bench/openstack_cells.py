@@ -22,6 +22,7 @@ from tests.e2e.waiting import until
 
 PRESETS: Final = ("web", "api", "db", "queue")
 _DOWN: Final = "cell2"
+_WELL: Final = "cell1"
 _MAKING: Final = 400.0
 _PATIENCE: Final = 180.0
 # Until everybody has looked once more: the interval of a settled preset, and a cycle.
@@ -44,11 +45,7 @@ class Cells:
     def run(self, *, times: int, seconds: float) -> dict[str, Any]:
         """All rounds; the figures."""
         try:
-            for name in PRESETS:
-                self._suite.want(name, self._vms)
-            self._suite.up()
-            self._suite.settle(_MAKING)
-            self._require_both_cells()
+            self._make()
             for number in range(times):
                 self._round(seconds, hurt=number % 2 == 1)
         finally:
@@ -61,6 +58,21 @@ class Cells:
             "conditions_meanwhile": dict(self.said),
             "settled_after_seconds": spread(self.healed),
         }
+
+    def _make(self) -> None:
+        """Of every preset a half in each cell: chance might leave one of them empty."""
+        with self._stage.cloud.only_in(_DOWN):
+            self._want(self._vms // 2)
+            self._suite.up()
+            self._suite.settle(_MAKING)
+        with self._stage.cloud.only_in(_WELL):
+            self._want(self._vms)
+            self._suite.settle_approved(_MAKING)
+        self._require_both_cells()
+
+    def _want(self, vms: int) -> None:
+        for name in PRESETS:
+            self._suite.want(name, vms)
 
     def _round(self, seconds: float, *, hurt: bool) -> None:
         before = {each.server_id for each in self._stage.servers()}
@@ -103,8 +115,9 @@ class Cells:
     def _require_both_cells(self) -> None:
         cloud = self._stage.cloud
         found = Counter(cloud.cell_of(vm) for vm in cloud.servers(self._stage.project))
-        if not found[_DOWN] or len(found) == 1:
-            raise AssertionError(f"the servers are not in both cells: {dict(found)}")
+        away = self._vms // 2 * len(PRESETS)
+        if found != {_DOWN: away, _WELL: self._vms * len(PRESETS) - away}:
+            raise AssertionError(f"the servers are not half in each cell: {dict(found)}")
 
 
 def show(stage: Stage, *, times: int, seconds: float, vms: int) -> tuple[dict[str, Any], list[str]]:

@@ -13,17 +13,13 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
-
-import grpc
 
 from bench.openstack_stage import SUITE, Stage
 from bench.openstack_suite import Shepherd
 from bench.openstack_watch import Foreign, Watch, made, orphans, strays, without_reason
 from bench.replicas_figures import spread
-from tests.e2e.waiting import until
 from tests.openstack.cloud import database
 from tests.openstack.faults import Closed, Fault, Forgetful, Refusal, Truncated, Unanswered
 from tests.openstack.proxy import Rule
@@ -139,18 +135,8 @@ class Storm:
         """Every preset to this count."""
         begun = time.monotonic()
         self._declare(count)
-
-        def settled() -> bool:
-            if not (waits := self._suite.unsettled()):
-                return True
-            # To nothing, and by more than half, only with a person's approval.
-            if any("approve" in each for each in waits):
-                with suppress(grpc.RpcError):
-                    self._suite.approve(*self._names)
-            return False
-
         try:
-            until(settled, f"all presets have {count}", seconds=_WAVE, pause=1.0)
+            self._suite.settle_approved(_WAVE)
         except AssertionError:
             self.wrong += self._suite.unsettled()
         return time.monotonic() - begun

@@ -102,6 +102,19 @@ class Shepherd(Several):
             return time.monotonic() - begun
         raise AssertionError("; ".join(self.unsettled()[:10]) or "it settled too late")
 
+    def settle_approved(self, seconds: float) -> None:
+        """The same, where a person approves of whatever waits for that: counts that are zero, or
+        differ by more than half.
+        """
+        until(self._settled_or_approved, "all is as declared", seconds=seconds, pause=1.0)
+
+    def _settled_or_approved(self) -> bool:
+        waits = self.unsettled()
+        if any("approve" in each for each in waits):
+            with suppress(grpc.RpcError):
+                self.approve(*self.counts)
+        return not waits
+
     def _not_steady(self) -> list[str]:
         try:
             views = {view.name: view for view in self.list_presets().presets}

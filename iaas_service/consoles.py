@@ -14,6 +14,7 @@ from typing import Final
 
 from vmshepherd_kit import log
 from vmshepherd_kit.errors import BadRequest, ShepherdError, Violation
+from vmshepherd_kit.tasks import hear
 
 from .domain import Vm, VmId
 from .port import Consoles, Trait
@@ -57,7 +58,7 @@ async def read(
         for task in tasks:
             # Not waited for: whoever does not heed a cancellation would hold up the VMs.
             task.cancel()
-            task.add_done_callback(_hear)
+            task.add_done_callback(hear)
     told = {vm_id: _told(provider, vm_id, task) for task, vm_id in tasks.items()}
     return {vm_id: shown(text, lines) for vm_id, text in told.items()}
 
@@ -87,9 +88,3 @@ def _told(provider: Provider, vm_id: VmId, task: asyncio.Task[str]) -> str:
     kind = type(error).__name__ if error else "too slow"
     _log.debug("console not read", provider=provider.name, vm_id=vm_id, why=kind)
     return ""
-
-
-def _hear(task: asyncio.Task[str]) -> None:
-    """Take the error of a task that nobody waits for: asyncio would log it, words and all."""
-    if not task.cancelled():
-        task.exception()

@@ -22,6 +22,7 @@ from vmshepherd_kit.errors import (
     ShepherdError,
     Unavailable,
 )
+from vmshepherd_kit.tasks import hear
 
 from .creates import Creates
 from .deadlines import Deadline
@@ -174,15 +175,11 @@ class Mutations:
     ) -> asyncio.Task[T]:
         task = asyncio.create_task(self._timed(_bounded(call, deadline.left), slot))
         self._sent.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._sent.discard)
+        # Its caller may be gone by then.
+        task.add_done_callback(hear)
         slot.hand_over(task)
         return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._sent.discard(task)
-        if not task.cancelled():
-            # Heard here, in case that its caller is gone.
-            task.exception()
 
     async def _timed(self, call: Coroutine[Any, Any, T], slot: _Slot) -> T:
         begun = self._clock.elapsed()

@@ -15,6 +15,7 @@ from typing import Final
 
 from vmshepherd_kit.clock import Chance, Clock
 from vmshepherd_kit.errors import ResumeTokenTooOld, Unavailable
+from vmshepherd_kit.tasks import hear
 
 from . import marker
 from .deadlines import Pace
@@ -79,7 +80,7 @@ class Listings:
         """A reading that begins after this call.  Raises what the driver raises, or Unavailable."""
         if self._next is None:
             self._next = asyncio.create_task(self._begin_after(self._running))
-            self._next.add_done_callback(_hear)
+            self._next.add_done_callback(hear)
         # Whoever goes away must not take the others' reading along.
         return await asyncio.shield(self._next)
 
@@ -114,12 +115,6 @@ def _once(vms: Iterable[Vm]) -> Iterable[Vm]:
         if vm.vm_id not in found or vm.state is not VmState.UNKNOWN:
             found[vm.vm_id] = vm
     return found.values()
-
-
-def _hear(reading: asyncio.Task[Reading]) -> None:
-    """Of a failure, in case that nobody waits for it any more."""
-    if not reading.cancelled():
-        reading.exception()
 
 
 @dataclass(frozen=True, kw_only=True)

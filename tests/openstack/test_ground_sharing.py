@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -194,7 +195,9 @@ def test_who_waits_for_a_turn_too_long_is_told_who_has_it(
     whole: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared, "_TURN_SECONDS", 0.3)
-    told = rf"turns is held by process {os.getpid()} \(.*python.*\); see what that waits for"
+    command = Path("/proc/self/cmdline").read_text().replace("\0", " ").strip()
+    holder = re.escape(f"process {os.getpid()} ({command})")
+    told = rf"turns is held by {holder}; see what that waits for"
     with (
         shared.turn(whole, alone=False),
         pytest.raises(daemons.NotReady, match=told),

@@ -722,18 +722,22 @@ async def test_what_was_sent_is_done_when_its_caller_goes_and_what_waits_is_not(
         assert [vm.name for vm in desk.world.vms] == [sent, made.name]
 
 
+async def left_terminating(desk: Desk, cloud: Held, vm: vm_pb2.Vm) -> None:
+    """A termination that is on its way to the cloud when its caller goes."""
+    request = pb.TerminateVmsRequest(provider="sim", terminations=[mutation(vm)])
+    call = desk.stub.TerminateVms(request, timeout=10)
+    await cloud.begun.get()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await desk.listing()  # the server has heard of the cancellation by now
+
+
 async def test_a_termination_that_was_sent_is_done_when_its_caller_goes() -> None:
     async with a_held_desk() as (desk, cloud):
         cloud.holds = lambda what: what == "terminate"
         vm = await desk.vm()
-        call = desk.stub.TerminateVms(
-            pb.TerminateVmsRequest(provider="sim", terminations=[mutation(vm)]), timeout=10
-        )
-        await cloud.begun.get()
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-        await desk.listing()  # the server has heard of the cancellation by now
+        await left_terminating(desk, cloud, vm)
         with cloud.watch() as changes:
             cloud.go.set()
             async with asyncio.timeout(10):
@@ -748,14 +752,7 @@ async def test_the_failure_of_what_was_sent_is_no_alarm_when_its_caller_went() -
         cloud.holds = lambda what: what == "terminate"
         cloud.refusal = Unavailable("away")
         vm = await desk.vm()
-        call = desk.stub.TerminateVms(
-            pb.TerminateVmsRequest(provider="sim", terminations=[mutation(vm)]), timeout=10
-        )
-        await cloud.begun.get()
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-        await desk.listing()  # the server has heard of the cancellation by now
+        await left_terminating(desk, cloud, vm)
         cloud.go.set()
     gc.collect()
     assert not alarms

@@ -17,6 +17,7 @@ from keystoneauth1 import exceptions as refusals
 from vmshepherd_kit import log
 from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import Denied, Refused, ShepherdError, Unauthenticated, Unavailable
+from vmshepherd_kit.tasks import hear
 
 from . import failures
 from .circuit import Circuit
@@ -70,7 +71,7 @@ class Login:
             raise self._refusal
         if self._running is None:
             self._running = asyncio.create_task(self._log_in())
-            self._running.add_done_callback(_hear)
+            self._running.add_done_callback(hear)
         # Whoever goes away must not take the others' login along.
         return await asyncio.shield(self._running)
 
@@ -145,12 +146,6 @@ class Login:
             "by itself",
             reason="CLOUD_UNREACHABLE",
         )
-
-
-def _hear(task: asyncio.Task[Access]) -> None:
-    """Of a failure, in case that nobody waits for it any more."""
-    if not task.cancelled():
-        task.exception()
 
 
 def is_not_found_by_keystone(error: refusals.HttpError) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from vmshepherd_kit.clock import Clock
 from vmshepherd_kit.errors import NotFound
+from vmshepherd_kit.tasks import hear
 
 T = TypeVar("T")
 Found = TypeVar("Found")
@@ -110,6 +111,5 @@ class Shelf(Generic[T]):
     def _end(self, task: asyncio.Task[Sequence[T]]) -> None:
         if self._reading is task:
             self._reading = None
-        if not task.cancelled():
-            # Heard here, in case that nobody waits any more.
-            task.exception()
+        # Nobody may wait any more.
+        hear(task)

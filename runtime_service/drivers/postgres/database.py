@@ -18,6 +18,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from vmshepherd_kit.errors import Refused
+from vmshepherd_kit.tasks import hear
 
 from . import failures, schema
 from .options import PostgresOptions
@@ -124,14 +125,10 @@ class Database:
         """
         running = asyncio.create_task(self._answer(statement, values))
         self._running.add(running)
-        running.add_done_callback(self._ended)
-        return await asyncio.shield(running)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
+        running.add_done_callback(self._running.discard)
         # Whoever asked may be gone, and its failure concerns nobody then.
-        if not task.cancelled():
-            task.exception()
+        running.add_done_callback(hear)
+        return await asyncio.shield(running)
 
     async def _answer(self, statement: str, values: tuple[Any, ...]) -> list[asyncpg.Record]:
         limit = self._options.statement_timeout + _ALLOWANCE

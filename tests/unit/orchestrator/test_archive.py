@@ -24,6 +24,14 @@ async def held(mine: Authority) -> int:
     return token
 
 
+async def refused(kept: Archive, store: Store) -> None:
+    """A write that a store refuses which fails over just now."""
+    store.refusing["put_state"] = Unavailable("failing over")
+    with pytest.raises(Unavailable):
+        await kept.keep(WEB, Memory(accepted_count=3))
+    store.refusing.clear()
+
+
 def record(store: Store) -> record_pb2.PresetRecord:
     return preset_record(store.store._states["preset/web"].value)
 
@@ -186,10 +194,7 @@ async def test_what_a_store_that_failed_over_forgot_is_still_known_to_the_holder
         copied = dict(store.store._states) if survives else {}
         await kept.keep(WEB, Memory(accepted_count=2), shown="now", views=lambda: VIEWS)
         store.store._states = copied
-        store.refusing["put_state"] = Unavailable("failing over")
-        with pytest.raises(Unavailable):
-            await kept.keep(WEB, Memory(accepted_count=3))
-        store.refusing.clear()
+        await refused(kept, store)
         assert await kept.load(WEB, token) == Memory(accepted_count=2)
         await kept.keep(WEB, Memory(accepted_count=4))
         assert record(store).accepted_count == 4
@@ -211,10 +216,7 @@ async def test_what_a_store_forgot_is_known_however_often_it_fails_until_it_is_w
         await kept.keep(WEB, Memory(accepted_count=2))
         store.store._states = copied
         for _ in range(3):
-            store.refusing["put_state"] = Unavailable("failing over")
-            with pytest.raises(Unavailable):
-                await kept.keep(WEB, Memory(accepted_count=3))
-            store.refusing.clear()
+            await refused(kept, store)
             assert await kept.load(WEB, token) == Memory(accepted_count=2)
         await kept.keep(WEB, Memory(accepted_count=4))
         assert record(store).accepted_count == 4
@@ -232,10 +234,7 @@ async def test_what_a_store_forgot_is_written_again_though_nothing_has_changed()
         copied = dict(store.store._states)
         await kept.keep(WEB, Memory(accepted_count=2), shown="as before", views=lambda: VIEWS)
         store.store._states = copied
-        store.refusing["put_state"] = Unavailable("failing over")
-        with pytest.raises(Unavailable):
-            await kept.keep(WEB, Memory(accepted_count=3))
-        store.refusing.clear()
+        await refused(kept, store)
         memory = await kept.load(WEB, token)
         await kept.keep(WEB, memory, shown="as before", views=lambda: VIEWS)
         assert record(store).accepted_count == 2
@@ -253,10 +252,7 @@ async def test_what_another_holder_wrote_counts_whatever_this_one_remembers() ->
         copied = dict(store.store._states)
         await kept.keep(WEB, Memory(accepted_count=2))
         store.store._states = copied
-        store.refusing["put_state"] = Unavailable("failing over")
-        with pytest.raises(Unavailable):
-            await kept.keep(WEB, Memory(accepted_count=3))
-        store.refusing.clear()
+        await refused(kept, store)
         assert (await kept.load(WEB, token + 1)).accepted_count == 1
         kept.forget(WEB)
         assert (await kept.load(WEB, token)).accepted_count == 1
