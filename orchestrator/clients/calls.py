@@ -35,7 +35,7 @@ LIST_DEADLINE = timedelta(seconds=60)
 CONSOLE_DEADLINE = timedelta(seconds=2.5)
 PAGE_SIZE = 2000
 # What a call is told that was not let in; one that is sent once was surely not begun then.
-NOT_LET_IN = {"TOO_MANY_AT_ONCE", "DEADLINE_TOO_SHORT"}
+_NOT_LET_IN = {"TOO_MANY_AT_ONCE", "DEADLINE_TOO_SHORT"}
 
 _STATES = {
     vm_pb2.VM_STATE_PENDING: VmState.PENDING,
@@ -261,7 +261,7 @@ class Calls:
         except (BadRequest, Unsupported):
             raise
         except ShepherdError as e:
-            if e.reason in NOT_LET_IN and not is_repeated:
+            if e.reason in _NOT_LET_IN and not is_repeated:
                 raise
             message = f"the {what} may have been carried out: {e.message}"
             raise OutcomeUnknown(message, provider=self.provider) from e
