@@ -188,17 +188,18 @@ class OpenStack:
 
     def servers(self, project: Project) -> dict[str, str]:
         """The status in the database of each server that is not deleted, by its id."""
-        rows = self._of_cells(
-            "SELECT uuid, vm_state FROM nova_{cell}.instances "
-            f"WHERE deleted = 0 AND project_id = '{project.project_id}'"
-        )
-        rows += database.sql(
+        # First those without a cell: who leaves them while one looks, stands in a cell by then.
+        rows = database.sql(
             self.place,
             "SELECT instance_uuid, 'building' FROM nova_api.build_requests "
             f"WHERE project_id = '{project.project_id}'",
         )
         # Whoever has arrived in a cell is not building any more.
-        return _pairs(reversed(rows))
+        rows += self._of_cells(
+            "SELECT uuid, vm_state FROM nova_{cell}.instances "
+            f"WHERE deleted = 0 AND project_id = '{project.project_id}'"
+        )
+        return _pairs(rows)
 
     def metadata(self, server_id: str) -> dict[str, str]:
         """What is written in the database upon a server."""
@@ -263,6 +264,10 @@ class OpenStack:
             f"WHERE m.instance_uuid = '{server_id}'",
         )
         return rows[0][0] if rows else ""
+
+    def wait_until_counted(self, project: Project) -> None:
+        """Quotas count a server when it has been given to a cell, a moment after its order."""
+        until(lambda: all(map(self.cell_of, self.servers(project))), "all are in a cell")
 
     @contextmanager
     def only_in(self, cell: str) -> Iterator[None]:

@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from tests.openstack import shared
-from tests.openstack.cloud import daemons, program
+from tests.openstack.cloud import daemons, database, program
 from tests.openstack.cloud.daemons import Daemon
 from tests.openstack.cloud.place import PORTS_NEEDED, Place
 from tests.openstack.ground import OpenStack, until
@@ -28,7 +29,7 @@ ASLEEP = Daemon(name="asleep", command=("sleep", "1000"))
 KEEPER = """
 import sys
 from pathlib import Path
-from tests.openstack.cloud import daemons, program
+from tests.openstack.cloud import daemons, database, program
 from tests.openstack.cloud.place import Place
 
 def up(place, say):
@@ -93,8 +94,10 @@ def test_the_cloud_goes_when_its_last_user_has_been_killed(place: Place) -> None
 
 
 def lives(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" not in status.read_text()
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_who_waited_for_a_run_to_be_over_does_not_hold_the_lock_that_went_with_it(
@@ -113,8 +116,12 @@ def test_who_waited_for_a_run_to_be_over_does_not_hold_the_lock_that_went_with_i
 
 
 def opened(pid: int) -> set[Path]:
-    """The files that a process has open, of those that are there."""
-    return {link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir()}
+    """The files that a process has open, but for those that it closes while one looks."""
+    found = set[Path]()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(link.readlink())
+    return found
 
 
 def test_a_process_is_started_once_and_ends_when_it_is_told(place: Place) -> None:
@@ -232,3 +239,20 @@ def test_what_somebody_left_broken_is_mended_by_one_who_has_it_alone(
         assert broken == []
         with shared.turn(place, alone=False):
             pass
+
+
+@pytest.mark.parametrize("statements", range(5))
+def test_a_server_that_comes_to_its_cell_while_one_looks_is_seen(
+    place: Place, monkeypatch: pytest.MonkeyPatch, statements: int
+) -> None:
+    asked: list[str] = []
+
+    def sql(_: Place, statement: str) -> list[list[str]]:
+        asked.append(statement)
+        has_come = len(asked) > statements
+        where = "nova_cell1.instances" if has_come else "nova_api.build_requests"
+        return [["one", "building"]] if where in statement else []
+
+    monkeypatch.setattr(database, "sql", sql)
+    project = Mock(project_id="mine")
+    assert OpenStack(place, is_alone=False).servers(project) == {"one": "building"}
