@@ -13,8 +13,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from .place import Place
+
+# What was killed ends at once, but for a machine that has no time for it.
+_DYING_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,10 @@ def start(place: Place, daemon: Daemon) -> None:
             cwd=place.folder,
             check=True,
         )
-    _pid_file(place, daemon.name).write_text(done.stdout.decode())
+    # In one go: whoever looks meanwhile sees all of it or nothing.
+    new = place.run(f"{daemon.name}.new")
+    new.write_bytes(done.stdout)
+    new.replace(_pid_file(place, daemon.name))
 
 
 def _environment() -> dict[str, str]:
@@ -63,8 +70,13 @@ def stop(place: Place, *names: str, patience: float = 10.0) -> None:
     deadline = time.monotonic() + patience
     while any(map(_lives, pids.values())) and time.monotonic() < deadline:
         time.sleep(0.05)
-    for name, pid in pids.items():
+    for pid in pids.values():
         _send(os.killpg, pid, signal.SIGKILL)
+    # Whoever is started in its place wants its port.
+    deadline = time.monotonic() + _DYING_SECONDS
+    while any(map(_lives, pids.values())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for name in pids:
         _pid_file(place, name).unlink()
 
 
