@@ -61,6 +61,7 @@ def test_a_server_is_called_failed_on_demand(openstack: OpenStack, project: Proj
 def test_a_quota_is_kept(openstack: OpenStack, project: Project) -> None:
     openstack.set_quota(project, instances=1)
     project.order("one")
+    openstack.wait_until_counted(project)
     with pytest.raises(Refused, match="Quota exceeded"):
         project.order("two")
 
@@ -156,7 +157,6 @@ def test_a_cell_that_is_silent_keeps_who_asks_waiting(
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(900)
 def test_services_are_stopped_and_come_back(openstack: OpenStack, project: Project) -> None:
     project.api.get("compute", "/servers")
     with openstack.without("nova-api"), pytest.raises(OSError, match="refused"):
