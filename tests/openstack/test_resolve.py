@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -140,13 +141,14 @@ async def test_a_trusted_owners_image_is_meant_before_anybodys(
     owner = openstack.project()
     try:
         openstack.make_admin(owner)
-        seed.add_image(owner.api, "debian-13", visibility="public")
+        # Everybody sees it: one of which no test beside this one makes a VM.
+        seed.add_image(owner.api, "ubuntu-xenial", visibility="public")
         async with driver(home) as cloud:
-            error = await fault(cloud, image="debian-13")
+            error = await fault(cloud, image="ubuntu-xenial")
             assert isinstance(error, BadRequest)
             assert "say which by its id" in error.message
         async with driver(home, image_owner_ids=[owner.project_id]) as cloud:
-            image = (await resolved(cloud, image="debian-13")).image
+            image = (await resolved(cloud, image="ubuntu-xenial")).image
             assert image.facts["owner"] == owner.project_id
     finally:
         for each in owner.api.get("image", f"/v2/images?owner={owner.project_id}")["images"]:
@@ -242,10 +244,12 @@ async def test_a_batch_costs_one_reading_of_each_kind(home: Project, proxy: Prox
             for _ in range(20):
                 await resolved(cloud, security_groups=("web",))
         assert {kind: number for kind, number in calls.items() if number > 1} == {}
+        begun = time.monotonic()
         with proxy.counting() as calls:
             for _ in range(20):
                 await fault(cloud, flavor="smal")
-        assert calls["compute GET /flavors/detail"] <= 2
+        # A reading is believed for two seconds, and a slow machine may need more.
+        assert calls["compute GET /flavors/detail"] <= 2 + (time.monotonic() - begun) / 2
         assert not [kind for kind in calls if "POST" in kind and "servers" in kind]
 
 
