@@ -10,8 +10,6 @@ import pytest
 
 from iaas_service.drivers.openstack import OpenstackCloud, leaks
 from iaas_service.testing import SUITE_ID, a_running_vm
-from tests.openstack import shared
-from tests.openstack.cloud.place import Place
 from tests.openstack.driver import driver
 from tests.openstack.faults import Changed, Refusal
 from tests.openstack.ground import OpenStack, Project
@@ -20,13 +18,6 @@ from tests.openstack.test_leaks import port_of
 
 NOBODY = str(uuid.uuid4())
 PORT = "/ports/[0-9a-f-]{36}"
-
-
-@pytest.fixture(scope="module")
-def home(openstack_place: Place) -> Iterator[Project]:
-    """One project for all tests of this file: none of them makes a server."""
-    with shared.turn(openstack_place, alone=False):
-        yield OpenStack(openstack_place, is_alone=False).project()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,21 +10,12 @@ import pytest
 from iaas_service.domain import Attachment, CatalogKind
 from iaas_service.drivers.openstack import OpenstackCloud
 from iaas_service.drivers.openstack import inventory as inventory_module
-from tests.openstack import shared
-from tests.openstack.cloud.place import Place
 from tests.openstack.driver import driver
 from tests.openstack.faults import Changed, Empty
 from tests.openstack.ground import OpenStack, Project
 from tests.openstack.proxy import Proxy
 from tests.openstack.test_resolve import fault, fields, resolved
 from vmshepherd_kit.errors import NoCapacity, NotFound
-
-
-@pytest.fixture(scope="module")
-def home(openstack_place: Place) -> Iterator[Project]:
-    """One project for all tests of this file: none of them makes a server."""
-    with shared.turn(openstack_place, alone=False):
-        yield OpenStack(openstack_place, is_alone=False).project()
 
 
 @pytest.fixture
