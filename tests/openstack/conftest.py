@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from iaas_service import testing
+from iaas_service.drivers.openstack import examine
 from tests.openstack import shared
 from tests.openstack.cloud.place import Place
 from tests.openstack.ground import PATIENCE_SECONDS, OpenStack, Project
@@ -39,8 +40,11 @@ def openstack_place() -> Iterator[Place]:
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as the ground waits for its servers, so long do the tests of the port here."""
+    """As long as the ground waits for its servers, so long do the tests of the port here; and the
+    doctor for a login as long as the driver for anything.
+    """
     monkeypatch.setattr(testing, "_PATIENCE", timedelta(seconds=PATIENCE_SECONDS))
+    monkeypatch.setattr(examine, "_LOGIN_SECONDS", 100.0)
 
 
 @pytest.fixture

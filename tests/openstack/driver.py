@@ -23,12 +23,12 @@ def driver(
     project: Project, *, auth_url: str = "", clock: Clock | None = None, **options: Any
 ) -> OpenstackCloud:
     """Not open yet; `auth_url` leads through a proxy."""
-    return driver_of({**project.credentials(auth_url), **_PATIENT, **options}, clock=clock)
+    return driver_of({**project.credentials(auth_url), **options}, clock=clock)
 
 
 def driver_of(options: dict[str, Any], *, clock: Clock | None = None) -> OpenstackCloud:
-    """Of these options alone."""
-    parsed = settings.parse(options, OpenstackOptions, where="options")
+    """Of these options; it waits for an answer as long as nothing else is said."""
+    parsed = settings.parse({**_PATIENT, **options}, OpenstackOptions, where="options")
     return OpenstackCloud(
         parsed, provider="osk", suite=SUITE, clock=clock or SystemClock(), chance=SystemChance()
     )

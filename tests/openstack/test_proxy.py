@@ -20,7 +20,7 @@ from tests.openstack.faults import (
     Truncated,
     Unanswered,
 )
-from tests.openstack.ground import OpenStack, Project
+from tests.openstack.ground import OpenStack, Project, until
 from tests.openstack.proxy import Proxy
 
 KEYS = "/os-keypairs"
@@ -120,15 +120,17 @@ def test_no_answer_comes_whether_the_cloud_did_it_or_not(
         pytest.raises(TimeoutError),
     ):
         connection.getresponse()
+    if forwarded:
+        until(lambda: "mine" in keys(project.api), "the cloud did it")
     assert ("mine" in keys(project.api)) is forwarded
 
 
 def asked(
-    proxy: Proxy, api: Api, method: str, path: str, body: object = None
+    proxy: Proxy, api: Api, method: str, path: str, body: object = None, *, seconds: float = 2
 ) -> http.client.HTTPConnection:
-    """A request that was sent, and is not answered for two seconds at least."""
+    """A request that was sent; whoever waits for the answer gives it up after so long."""
     address = proxy.url("compute").removeprefix("http://")
-    connection = http.client.HTTPConnection(address, timeout=2)
+    connection = http.client.HTTPConnection(address, timeout=seconds)
     headers = {"X-Auth-Token": api.token, "Content-Type": "application/json"}
     connection.request(method, path, json.dumps(body) if body else None, headers)
     return connection
@@ -143,7 +145,7 @@ def test_an_answer_comes_late(proxy: Proxy, through: Api) -> None:
 
 def test_headers_of_a_refusal_are_told(proxy: Proxy, through: Api) -> None:
     proxy.on("compute", "*", ".*", Refusal(status=429, headers={"Retry-After": "3"}))
-    with closing(asked(proxy, through, "GET", "/v2.1/servers")) as connection:
+    with closing(asked(proxy, through, "GET", "/v2.1/servers", seconds=100)) as connection:
         answer = connection.getresponse()
         assert (answer.status, answer.headers["Retry-After"]) == (429, "3")
 

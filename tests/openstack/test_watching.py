@@ -18,7 +18,7 @@ from iaas_service.testing import a_running_vm, an_order, eventually
 from tests.openstack.clocks import HastyClock, WrongClock
 from tests.openstack.driver import driver
 from tests.openstack.faults import Answer, Fault, Refusal
-from tests.openstack.ground import OpenStack, Project
+from tests.openstack.ground import PATIENCE_SECONDS, OpenStack, Project
 from tests.openstack.proxy import Proxy
 from vmshepherd_kit.errors import NotFound
 
@@ -28,7 +28,7 @@ DETAIL = "compute GET /servers/detail"
 
 async def told_of(changes: Subscription, vm_id: VmId) -> Changed | Gone:
     """What is told next of a VM."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             for change in await changes.next():
                 if change.vm.vm_id == vm_id:
