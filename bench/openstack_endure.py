@@ -69,7 +69,7 @@ class Endurance:
             self._made_seconds = self._suite.settle(_MAKING)
             with self._watch:
                 self._hurt()
-                self._luck.unpark()
+                self._luck.unpark_all()
                 self._settled_seconds = self._settled()
             events = self._suite.events()
         finally:

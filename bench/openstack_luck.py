@@ -18,6 +18,7 @@ from bench.openstack_stage import AWAY, Seen, Stage
 from bench.openstack_suite import Shepherd
 from bench.openstack_watch import Foreign
 from tests.e2e.several import REPLICAS
+from tests.e2e.waiting import until
 from tests.openstack.cloud.daemons import NotReady
 
 # How often each blow falls, against the others.
@@ -37,6 +38,8 @@ _PARKED_SECONDS: Final = (20.0, 60.0)
 _RESTART_SECONDS: Final = 3.0
 _FOREIGN: Final = 12
 _PATIENCES: Final = 4
+# A server that is being stopped; a busy machine takes its time.
+_STOPPING: Final = 240.0
 
 
 class Luck:
@@ -100,12 +103,24 @@ class Luck:
                 return
         raise NotReady("RabbitMQ does not start")
 
+    def unpark_all(self) -> None:
+        """The last of them, as soon as each has really stopped and the cloud listens."""
+
+        def is_done() -> bool:
+            self.unpark()
+            return not self.parked
+
+        until(is_done, "people start again what they stopped", seconds=_STOPPING, pause=1.0)
+
     def unpark(self, *, only_due: bool = False) -> None:
         """People start again what they stopped; a server that was touched meanwhile is missed."""
         now = time.monotonic()
         for server_id in [vm for vm, due in self.parked.items() if due <= now or not only_due]:
             try:
                 server = self._stage.project.server(server_id)
+                if server.get("OS-EXT-STS:task_state") == "powering-off":
+                    # It still looks as if it ran, and would stay stopped for ever.
+                    continue
                 if server["status"] == "SHUTOFF":
                     self._stage.project.act(server_id, "os-start")
                 elif server["status"] != "ACTIVE" and not only_due:

@@ -20,6 +20,8 @@ from vmshepherd.runtime.v1.event_pb2 import Event
 SURGE: Final = 1
 _EVERY: Final = 2.0
 _COUNTED: Final = {"ACTIVE", "BUILD", "SHUTOFF"}
+# What a server takes on a machine that others use as well.
+_MAKING: Final = 240.0
 
 
 class Watch:
@@ -101,7 +103,7 @@ class Foreign:
 
     def touched(self) -> list[str]:
         """Those that are not as they were left, and what the suite did to any of them."""
-        there = {each.server_id: each for each in self._stage.servers()}
+        there = self._there()
         wrong = [
             f"foreign server {name} is {there[vm].status if vm in there else 'gone'}"
             for vm, name in self.made.items()
@@ -112,6 +114,16 @@ class Foreign:
             for each in self._stage.ledger.asked
             if each.server_id in self.made and each.method != "GET"
         ]
+
+    def _there(self) -> dict[str, Seen]:
+        """All servers of the project, once Nova has made those that were ordered here."""
+        end = time.monotonic() + _MAKING
+        while True:
+            there = {each.server_id: each for each in self._stage.servers()}
+            is_whole = all(there[vm].status != "BUILD" for vm in self.made.keys() & there.keys())
+            if is_whole or time.monotonic() > end:
+                return there
+            time.sleep(1)
 
 
 def without_reason(asked: Iterable[Asked], events: Iterable[Event]) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
+from bench.openstack_luck import Luck
 from bench.openstack_stage import SUITE, Asked, Seen
 from bench.openstack_suite import not_as_declared, repeated
-from bench.openstack_watch import Watch, without_reason
+from bench.openstack_watch import Foreign, Watch, without_reason
 from iaas_service import marker
 from iaas_service.domain import Marker
 from vmshepherd.runtime.v1.event_pb2 import Event
@@ -118,3 +120,30 @@ def test_only_what_destroys_needs_a_reason() -> None:
     ]
     assert without_reason(calls, []) == []
     assert [call.is_create for call in calls] == [False, True, False]
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """One where no time is spent on waiting."""
+    monkeypatch.setattr(time, "sleep", Mock())
+    return Mock()
+
+
+def test_a_foreign_server_that_nova_still_makes_is_waited_for(stage: Mock) -> None:
+    stage.ledger.asked = []
+    stage.servers.side_effect = [[seen("a", status=status)] for status in ("BUILD", "ACTIVE")]
+    foreign = Foreign(stage)
+    foreign.made["a"] = "web-1"
+    assert foreign.touched() == []
+
+
+def test_a_server_that_is_about_to_stop_is_started_again_once_it_has(stage: Mock) -> None:
+    luck = Luck(stage, Mock(), Mock(), Mock())
+    luck.parked["a"] = 0.0
+    stage.project.server.side_effect = [
+        {"status": "ACTIVE", "OS-EXT-STS:task_state": "powering-off"},
+        {"status": "SHUTOFF", "OS-EXT-STS:task_state": None},
+    ]
+    luck.unpark_all()
+    stage.project.act.assert_called_once_with("a", "os-start")
+    assert luck.wrong == []
