@@ -310,6 +310,13 @@ class OpenStack:
         until(lambda: project.server(server_id)["status"] == status, f"{server_id} is {status}")
         return project.server(server_id)
 
+    def wait_for_fault(self, project: Project, server_id: str) -> str:
+        """Why Nova gave it up, which is written a moment after its status."""
+        until(lambda: "fault" in project.server(server_id), f"the fault of {server_id} is told")
+        server = project.server(server_id)
+        assert server["status"] == "ERROR"
+        return str(server["fault"]["message"])
+
     def wait_until_it_builds(self) -> None:
         """An order that is given while the bus comes back may be lost, and its server is for ever
         about to be built.

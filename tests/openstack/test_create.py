@@ -220,7 +220,7 @@ async def test_a_vm_that_no_host_can_hold_shows_as_a_fault_in_novas_words(
     cloud: OpenstackCloud, openstack: OpenStack, project: Project
 ) -> None:
     vm = await cloud.create(order(flavor="huge"))
-    until(lambda: project.server(vm.vm_id)["status"] == "ERROR", "Nova gave it up")
+    openstack.wait_for_fault(project, vm.vm_id)
     [found] = await cloud.get([vm.vm_id])
     assert not isinstance(found, ShepherdError)
     assert "No valid host" in found.fault

@@ -83,5 +83,5 @@ async def test_while_placement_is_away_nova_says_what_the_doctor_foretold(
         assert found["Placement"].status is CheckStatus.WRONG
         assert "is out of reach" in found["Placement"].message
         server_id = project.order("homeless")
-        server = openstack.wait_for(project, server_id, "ERROR")
-    assert "No valid host" in server["fault"]["message"]
+        fault = openstack.wait_for_fault(project, server_id)
+    assert "No valid host" in fault

@@ -46,8 +46,8 @@ def test_what_fits_no_host_ends_in_error_with_the_reason(
 ) -> None:
     flavors = project.api.get("compute", "/flavors")["flavors"]
     huge = next(flavor["id"] for flavor in flavors if flavor["name"] == "huge")
-    server = openstack.wait_for(project, project.order("one", flavorRef=huge), "ERROR")
-    assert "No valid host" in server["fault"]["message"]
+    server_id = project.order("one", flavorRef=huge)
+    assert "No valid host" in openstack.wait_for_fault(project, server_id)
 
 
 def test_a_server_is_called_failed_on_demand(openstack: OpenStack, project: Project) -> None:
