@@ -176,7 +176,8 @@ class OpenStack:
         # Keystone counts in seconds: a token of this one would have ended, too.
         later = int(time.time()) + 1
         until(lambda: time.time() >= later, "a second has passed")
-        self.forget_tokens()
+        if is_heard:
+            self.forget_tokens()
 
     def forget_tokens(self) -> None:
         """Let every service ask Keystone anew about each token."""

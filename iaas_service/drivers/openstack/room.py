@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -63,16 +63,17 @@ class Room:
     async def _take(self, need: quotas.Need) -> _Taking:
         limits = self._inventory.limits
         short = self._shortage(await limits.find(list), need)
-        patience = self._clock.elapsed() + _COUNTED_WITHIN
+        all_counted = self._clock.elapsed() + _COUNTED_WITHIN
         while short is not None:
+            begun = self._clock.elapsed()
             told = await limits.things(kept=_NOW)
             short = self._shortage(told, need)
             if short is None:
                 break
             if sure := quotas.shortage(told, (), need):
                 raise self._refusal(sure, need[sure.resource])
-            if self._clock.elapsed() >= patience:
-                raise self._refusal(short, need[short.resource])
+            if begun >= all_counted:
+                raise self._refusal(_at_most_full(short), need[short.resource])
             # Some of what was ordered may be in Nova's numbers by now, or not yet.
             await self._clock.sleep(_AGAIN)
         # Nothing is awaited between the judgement and this: orders side by side count each other.
@@ -98,3 +99,8 @@ class Room:
             used=str(short.used),
             wanted=str(need),
         )
+
+
+def _at_most_full(short: Quota) -> Quota:
+    """What Nova counts already and what was taken may be the same VMs."""
+    return replace(short, used=min(short.used, short.limit or 0))

@@ -32,11 +32,13 @@ class Hasty(FakeClock):
 class Limits:
     """A project's, as a service would tell them."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
         self.quotas = [Quota(resource="vms", limit=3, used=0)]
         self.readings = 0
         # What Nova has not counted yet, and in which reading it will have.
         self.late: tuple[int, int] = (0, 0)
+        self.answer_time = timedelta(0)
 
     def use(self, vms: int, of: int = 3) -> None:
         self.quotas = [Quota(resource="vms", limit=of, used=vms)]
@@ -46,17 +48,20 @@ class Limits:
         vms, reading = self.late
         if self.readings >= reading and vms:
             self.use(vms)
-        return list(self.quotas)
-
-
-@pytest.fixture
-def limits() -> Limits:
-    return Limits()
+        told = list(self.quotas)
+        if self.answer_time:
+            await self._clock.sleep(self.answer_time)
+        return told
 
 
 @pytest.fixture
 def clock() -> FakeClock:
     return Hasty()
+
+
+@pytest.fixture
+def limits(clock: FakeClock) -> Limits:
+    return Limits(clock)
 
 
 @pytest.fixture
@@ -112,6 +117,26 @@ async def test_who_waits_in_vain_for_novas_count_has_sent_nothing_and_is_refused
         begun = clock.elapsed()
         assert await ordered(room, 1) == 0
         assert clock.elapsed() - begun <= timedelta(seconds=11)
+
+
+async def test_only_a_reading_that_tells_of_all_before_it_refuses(
+    room: Room, limits: Limits, clock: FakeClock
+) -> None:
+    assert await ordered(room, 3) == 3
+    limits.use(2)
+    # The last one within the ten seconds ends after them.
+    limits.answer_time = timedelta(milliseconds=900)
+    await clock.advance(timedelta(milliseconds=1))
+    assert await ordered(room, 1) == 1
+
+
+async def test_who_waits_in_vain_is_not_told_of_more_than_there_can_be(
+    room: Room, limits: Limits
+) -> None:
+    async with room.taken(SMALL), room.taken(SMALL), room.taken(SMALL):
+        limits.use(2)
+        with pytest.raises(QuotaExceeded, match="3 of 3 are used, and this VM needs 1"):
+            await order(room)
 
 
 async def test_a_reading_that_shows_room_is_enough(
