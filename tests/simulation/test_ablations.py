@@ -7,10 +7,12 @@ import pytest
 from tests.simulation.ablations import ABLATIONS, Ablation, switched_off
 from tests.simulation.simulate import Verdict, simulate
 
+# Many seeds, on a machine that may have little time for them.
+pytestmark = pytest.mark.timeout(900)
+
 MOST_SEEDS = 128
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda each: each.name.replace(" ", "-"))
 def test_without_it_the_simulator_finds_a_violation(ablation: Ablation) -> None:
     with switched_off(ablation):

@@ -12,6 +12,9 @@ import pytest
 from tests.simulation import predecessor, run
 from tests.simulation.simulate import Course, simulate
 
+# An hour of a suite takes half a minute of a machine that has time for it.
+pytestmark = pytest.mark.timeout(600)
+
 ROOT = Path(__file__).resolve().parents[2]
 _QUARTER = Course(hours=0.25)
 
