@@ -151,8 +151,15 @@ class Ensemble:
 
     def leader(self) -> int:
         """Who leads (a node that stands alone leads itself); waits until somebody does."""
-        self._wait(lambda: bool(self._leading()), "somebody leads")
-        return self._leading()[0]
+        found: list[int] = []
+
+        # Asked once more, it might answer too late, or lead no more.
+        def is_found() -> bool:
+            found.extend(self._leading())
+            return bool(found)
+
+        self._wait(is_found, "somebody leads")
+        return found[0]
 
     def followers(self) -> list[int]:
         """All but the leader."""
