@@ -9,13 +9,15 @@ import itertools
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from runtime_service.domain import EventQuery, SessionId, VersionConflict, Written
 from runtime_service.drivers.zookeeper import ZookeeperRuntime
+from tests.support import zookeeper_stores
 from tests.support.zookeeper import Ensemble, ensemble_of_this_run
-from tests.support.zookeeper_stores import event, lock, opened, session, write
+from tests.support.zookeeper_stores import event, lock, session, write
 from vmshepherd_kit.errors import Unavailable
 from vmshepherd_kit.testing import FakeClock
 
@@ -25,6 +27,7 @@ LONG = timedelta(minutes=10)
 LIMIT_SECONDS = 3
 # A machine that is busy with other things is late.
 SLACK_SECONDS = 7
+opened = partial(zookeeper_stores.opened, timeout=f"{LIMIT_SECONDS}s")
 
 
 @pytest.fixture

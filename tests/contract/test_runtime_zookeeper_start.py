@@ -146,7 +146,9 @@ async def test_tls_is_spoken_with_nobody_but_who_has_the_authoritys_certificate(
         assert await lock(store, await session(store, ttl=LONG))
     # Another authority's: the system's.
     client = {"cert": "node.crt", "key": "node.key"}
-    async with opened(tls_node.secure_servers, room, base_dir=keys, tls=client) as store:
+    async with opened(
+        tls_node.secure_servers, room, base_dir=keys, tls=client, timeout="3s"
+    ) as store:
         with pytest.raises(Unavailable, match=r"(?i)certificate"):
             await session(store)
 

@@ -23,6 +23,8 @@ from vmshepherd_kit.clock import Clock, SystemClock
 from vmshepherd_kit.config_file import Suite
 
 TTL = timedelta(seconds=2)
+# A machine that is busy with other things is late.
+_PATIENCE = "20s"
 
 
 def opened(
@@ -33,8 +35,8 @@ def opened(
     base_dir: Path = Path(),
     **more: Any,
 ) -> AbstractAsyncContextManager[ZookeeperRuntime]:
-    """A store that others may have open, too."""
-    raw = {"servers": servers, "working_path": working_path, **more}
+    """A store that others may have open, too, and that has patience unless it is told otherwise."""
+    raw = {"servers": servers, "working_path": working_path, "timeout": _PATIENCE, **more}
     options = settings.parse(raw, ZookeeperOptions)
     suite = Suite(suite_id="test", state_dir=base_dir, base_dir=base_dir, embedded=False)
     return ZookeeperRuntime.open(options, suite=suite, clock=clock or SystemClock())
