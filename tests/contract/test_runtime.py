@@ -58,6 +58,6 @@ class TestSqliteByTheRealClock(DurableStoreContract):
         async with Lab.running(
             lambda: SqliteRuntime.open(options, suite=suite, clock=clock),
             advance=clock.sleep,
-            ttl=timedelta(seconds=1),
+            ttl=timedelta(seconds=3),
         ) as lab:
             yield lab

@@ -27,6 +27,6 @@ class TestPostgres(DurableStoreContract):
         async with Lab.running(
             lambda: PostgresRuntime.open(options, suite=suite, clock=clock),
             advance=clock.sleep,
-            ttl=timedelta(seconds=1),
+            ttl=timedelta(seconds=3),
         ) as lab:
             yield lab
