@@ -31,5 +31,8 @@ def postgres_server(_postgres: postgres.Server) -> postgres.Server:
 
 @pytest.fixture
 def postgres_options(postgres_server: postgres.Server) -> dict[str, Any]:
-    """Options of the driver, with a schema that no other test uses."""
-    return postgres_server.options(schema=f"test_{next(_schemas)}")
+    """Options of the driver, with a schema that no other test uses, and patience with a machine
+    that is slow at times.
+    """
+    patience = {"statement_timeout": "20s", "connect_timeout": "20s"}
+    return postgres_server.options(schema=f"test_{next(_schemas)}", **patience)
