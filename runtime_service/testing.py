@@ -9,7 +9,7 @@
 
 A durable store subclasses `DurableStoreContract` instead.  `advance` moves the store's clock: that
 of a fake one, or a real one by waiting, with a `ttl` that is worth waiting for.  Only sessions that
-are to expire live so short: for what a test does with them until then, a busy machine has that long.
+are to expire live so short: a busy machine has that long for what a test does with them.
 """
 
 from __future__ import annotations
