@@ -31,7 +31,7 @@ class Quarrel:
     clients: int = 8
     names: int = 5
     calls: int = 1000
-    """Of each client, at least."""
+    """Of each client, at least; more, until half as many were answered."""
     faults: int = 1
     """At least, where there are any: who has asked enough goes on until they have happened."""
     span: Span = LONG

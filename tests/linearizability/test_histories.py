@@ -14,7 +14,8 @@ from tests.linearizability.grounds import GROUNDS
 from tests.linearizability.run import judged, with_short_sessions
 from tests.linearizability.scene import Quarrel
 
-pytestmark = pytest.mark.e2e
+# Servers start anew, on a machine that may have little time for them.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 BRIEF = Quarrel(seed=1, calls=60, faults=2, pace_seconds=0.02, respite_seconds=0.5)
 
