@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import iaas_service.server
 import orchestrator.config
@@ -44,8 +45,16 @@ from vmshepherd_kit.errors import NotFound, Unavailable
 
 LOOPBACK = serve.Listen(address="127.0.0.1:0")
 QUICK = {"driver": "fake", "fall": 1, "rise": 1, "min_failing_time": 0}
-# Sessions as short as they may be, so that losing one is not waited for.
+# No pause of the machine ends a session that lasts longer than any test waits.
 SESSION = {
+    "ttl": "60s",
+    "refresh": "300ms",
+    "rpc_timeout": "2s",
+    "margin": "2s",
+    "lock_delay": "500ms",
+}
+# As short as they may be, for tests that wait for the end of one.
+SHORT_SESSION = {
     "ttl": "3s",
     "refresh": "300ms",
     "rpc_timeout": "500ms",
@@ -244,14 +253,16 @@ class Place:
             **config,
         }
         self.replicas += 1
-        running = await stack.enter_async_context(
-            orchestrator.server.running(
-                settings.parse(raw, orchestrator.config.Config),
-                suite=self.suite,
-                clock=self.clock,
-                chance=SeededChance(self.replicas),
+        # Who looks after which preset follows from the name of the host: let it be always the same.
+        with patch("socket.gethostname", return_value="host"):
+            running = await stack.enter_async_context(
+                orchestrator.server.running(
+                    settings.parse(raw, orchestrator.config.Config),
+                    suite=self.suite,
+                    clock=self.clock,
+                    chance=SeededChance(self.replicas),
+                )
             )
-        )
         channel = await stack.enter_async_context(dial.channel(running.address))
         replica = Replica(gates, OrchestratorServiceStub(channel), running, stack)
 

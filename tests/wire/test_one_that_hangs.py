@@ -77,5 +77,5 @@ async def test_the_only_one_there_is_may_take_its_time() -> None:
         dial.channel(server.address, passed_over=SHORT) as channel,
     ):
         with pytest.raises(errors.OutcomeUnknown):
-            await dial.ask(once(channel), StringValue(), deadline=SHORT * 5)
+            await dial.ask(once(channel), StringValue(), deadline=SHORT * 15)
         assert asked == 1

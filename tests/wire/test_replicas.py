@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.suite import Place, Replica, place, until
+from tests.support.suite import SHORT_SESSION, Place, Replica, place, until
 from vmshepherd.orchestrator.v1 import view_pb2 as view
-from vmshepherd_kit.clock import SystemClock
 from vmshepherd_kit.errors import Unavailable
 
 ELSEWHERE = view.PRESET_PHASE_ELSEWHERE
-LIFE_AND_DELAY = timedelta(seconds=3.5)
 
 
 @pytest.fixture
@@ -24,10 +23,10 @@ async def here(tmp_path: Path) -> AsyncIterator[Place]:
         yield found
 
 
-async def two(here: Place, count: int = 2) -> tuple[Replica, Replica]:
+async def two(here: Place, count: int = 2, **config: Any) -> tuple[Replica, Replica]:
     """Who holds the preset, and who would look after it if that one were gone."""
     here.declare(count=count)
-    replicas = [await here.replica(interval="200ms"), await here.replica(interval="200ms")]
+    replicas = [await here.replica(interval="200ms", **config) for _ in range(2)]
     holders: list[Replica] = []
 
     async def is_settled() -> bool:
@@ -149,10 +148,14 @@ async def test_all_presets_can_be_waited_for_at_any_replica(here: Place) -> None
     assert done == [owner(first)]
 
 
-async def test_a_holder_that_does_not_answer_is_named(here: Place) -> None:
+async def test_a_holder_that_does_not_answer_is_named(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A busy machine may need more than a moment for the answer.
+    monkeypatch.setattr("orchestrator.looks.SLACK", timedelta(seconds=8))
     first, second = await two(here)
     first.gates["runtime"].hold("AppendEvents")
-    answer = await second.ask("ReconcilePreset", deadline=3, presets=["web"], wait=True)
+    answer = await second.ask("ReconcilePreset", deadline=10, presets=["web"], wait=True)
     [result] = answer.results
     assert f"held by {owner(first)}" in result.status.message
     assert not result.HasField("view")
@@ -214,7 +217,7 @@ async def test_vms_of_a_preset_that_was_removed_a_moment_ago_are_shown_by_every_
 async def test_a_preset_of_another_replica_is_not_shown_as_ours_when_our_session_is_lost(
     here: Place,
 ) -> None:
-    _, second = await two(here)
+    _, second = await two(here, session=SHORT_SESSION)
     second.gates["runtime"].hold("RefreshSession", "OpenSession")
 
     async def is_told() -> bool:
@@ -246,15 +249,13 @@ async def test_a_watch_that_falls_silent_is_begun_again(
 async def test_a_replica_that_ends_frees_its_presets_at_once(here: Place) -> None:
     first, second = await two(here)
     token = (await first.preset()).fencing_token
-    clock = SystemClock()
-    before = clock.elapsed()
     await first.stop()
 
     async def is_taken_over() -> bool:
         return holds(second)
 
+    # Its session would last far longer than this waits.
     await until(is_taken_over)
-    assert clock.elapsed() - before < LIFE_AND_DELAY
     await second.becomes("web", lambda seen: seen.fencing_token > token)
     await second.settled()
     assert here.alive() == 2
@@ -263,11 +264,9 @@ async def test_a_replica_that_ends_frees_its_presets_at_once(here: Place) -> Non
 async def test_a_replica_that_dies_is_followed_when_its_session_and_the_delay_are_over(
     here: Place,
 ) -> None:
-    first, second = await two(here)
-    clock = SystemClock()
-    # The last refresh can have come in at this very moment, and not later.
+    first, second = await two(here, session=SHORT_SESSION)
     await first.die()
-    before = clock.elapsed()
+    [left] = [each for each in here.store._sessions.values() if each.owner == owner(first)]
 
     async def is_taken_over() -> bool:
         # Never two at a time, as each of them sees it.
@@ -275,19 +274,18 @@ async def test_a_replica_that_dies_is_followed_when_its_session_and_the_delay_ar
         return holds(second)
 
     await until(is_taken_over)
-    # A refresh comes every 0.3 s, so the last one is not older than that when it dies.
-    assert clock.elapsed() - before >= LIFE_AND_DELAY - timedelta(seconds=0.5)
+    assert here.clock.elapsed() >= left.frees_locks
     await second.settled()
     assert here.alive() == 2
 
 
 def _may_act(replica: Replica) -> bool:
     authority = replica.parts.cycles.authority
-    return bool(authority.session_id) and authority._until > SystemClock().elapsed()
+    return bool(authority.session_id) and authority._until > authority._clock.elapsed()
 
 
 async def test_what_a_former_holder_sends_too_late_is_refused(here: Place) -> None:
-    first, second = await two(here)
+    first, second = await two(here, session=SHORT_SESSION)
     calls = here.clouds["sim"].calls
     first.gates["iaas"].hold("CreateVms")
     first.gates["runtime"].hold("RefreshSession", "OpenSession")
