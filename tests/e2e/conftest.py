@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +12,10 @@ import grpc
 import pytest
 
 from tests.e2e.suite import Suite
+from tests.support import ports
 
-# Below the ports that the kernel gives to outgoing connections, and far from the suite's own;
-# test processes that run side by side begin at different places.
-_FIRST, _LAST = 18_000, 30_000
-_BEGINNING = _FIRST + os.getpid() * 101 % (_LAST - _FIRST)
-_PORTS = itertools.cycle([*range(_BEGINNING, _LAST), *range(_FIRST, _BEGINNING)])
+# Below the ports that the kernel gives to outgoing connections, and far from the suite's own.
+_PORTS = ports.free(18_000, 30_000)
 _OF_A_SUITE = 6
 _LOG_BYTES = 12_000
 
@@ -51,18 +47,7 @@ def _ended(suite: Suite) -> Iterator[Suite]:
 
 def free_ports(number: int) -> list[int]:
     """Ports on which nobody listens, given to nobody else by this process."""
-    found = (port for port in _PORTS if _is_free(port))
-    return list(itertools.islice(found, number))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    return list(itertools.islice(_PORTS, number))
 
 
 def _tell(suite: Suite) -> None:

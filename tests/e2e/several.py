@@ -206,12 +206,12 @@ class Several(Suite):
         return found
 
     def _asked(self, ask: Callable[[Any], Any]) -> Any:
-        """The answer of the first runtime_service that gives one."""
-        *others, last = self._stores.values()
-        for stub in others:
+        """The answer of the first runtime_service that gives one; who gives none is asked last."""
+        for name, stub in list(self._stores.items())[:-1]:
             with suppress(grpc.RpcError):
                 return ask(stub)
-        return ask(last)
+            self._stores[name] = self._stores.pop(name)
+        return ask(next(iter(self._stores.values())))
 
     def _dialled(self, name: str) -> grpc.Channel:
         return grpc.insecure_channel(self.address(name), options=_RECONNECT)

@@ -12,7 +12,7 @@ from vmshepherd.orchestrator.v1.view_pb2 import PresetPhase
 
 pytestmark = pytest.mark.e2e
 
-SOON = {"on_remove": "delete", "removal_grace": "3s", "max_deletions_per_cycle": 1}
+SOON = {"on_remove": "delete", "removal_grace": "6s", "max_deletions_per_cycle": 1}
 # What people write by mistake, into files that are rolled out at that moment.
 EDITS: dict[str, Callable[[str], str]] = {
     "broken": lambda text: f"{text}\ncount: [",
@@ -37,14 +37,14 @@ def test_vms_of_a_removed_file_go_one_after_the_other_when_its_grace_is_over(sui
     sentence = suite.until_condition("gone", "PRESET_REMOVED", "VMs run on")
     assert suite.preset("gone").phase == PresetPhase.PRESET_PHASE_REMOVED
     told = suite.command("preset", "explain", "gone").stdout
-    until(lambda: not suite.vms("gone"), "none is left", seconds=30)
+    until(lambda: not suite.vms("gone"), "none is left")
     ends = suite.events("gone", "", "VM_TERMINATING")
     assert {each.vm_id for each in ends} == set(before)
     assert {each.reason for each in ends} == {"PRESET_REMOVED"}
     assert "policy.on_remove" in ends[0].evidence["clause"]
     removed = next(e for e in suite.events("gone", "", "CONDITION_SET") if "REMOVED" in e.reason)
     times = [each.time.ToDatetime() for each in ends]
-    assert (times[0] - removed.time.ToDatetime()).total_seconds() >= 2.5
+    assert (times[0] - removed.time.ToDatetime()).total_seconds() >= 5
     # In cycles of their own.
     assert len(set(times)) == 3
     assert sentence in told
@@ -136,7 +136,7 @@ def is_past_grace(suite: Suite, preset: str) -> bool:
     )
     reconcile(suite, preset)
     last = suite.preset(preset).last_cycle_time.ToDatetime()
-    return (last - removed.time.ToDatetime()).total_seconds() > 4
+    return (last - removed.time.ToDatetime()).total_seconds() > 7
 
 
 def reconcile(suite: Suite, preset: str) -> None:

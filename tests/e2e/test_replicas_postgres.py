@@ -18,7 +18,8 @@ from vmshepherd.orchestrator.v1 import orchestrator_service_pb2 as api
 
 pytestmark = pytest.mark.e2e
 
-PRESETS = [f"web-{number:02}" for number in range(12)]
+# So many that, as names of replicas are drawn by chance, none is without a share.
+PRESETS = [f"web-{number:02}" for number in range(24)]
 VMS = 3
 BOTH = ("orchestrator", "second")
 

@@ -11,12 +11,10 @@ Data lies in a folder beneath /tmp, for the server's user must reach it; fsync i
 
 from __future__ import annotations
 
-import itertools
 import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +23,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support import ports
+
 DATABASE: Final = "vmshepherd"
 USER: Final = "shepherd"
 PASSWORD: Final = "pass-of-the-suite"
@@ -32,12 +32,8 @@ PASSWORD: Final = "pass-of-the-suite"
 _HOST: Final = "127.0.0.1"
 _SUPERUSER: Final = "postgres"
 # Below the ports that the kernel gives to outgoing connections, so that a server finds its own
-# free again; processes that run side by side begin at different places.
-_FIRST, _LAST = 11_000, 18_000
-_BEGINNING: Final = _FIRST + os.getpid() * 97 % (_LAST - _FIRST)
-_PORTS: Final[Iterator[int]] = itertools.cycle(
-    [*range(_BEGINNING, _LAST), *range(_FIRST, _BEGINNING)]
-)
+# free again.
+_PORTS: Final = ports.free(11_000, 18_000)
 _PATIENCE: Final = 60.0
 
 _SETTINGS: Final = {
@@ -72,17 +68,7 @@ def missing() -> str | None:
 
 def free_port() -> int:
     """A port on which nobody listens, given to nobody else by this process."""
-    return next(port for port in _PORTS if _is_free(port))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError:
-            return False
-    return True
+    return next(_PORTS)
 
 
 @contextmanager

@@ -27,6 +27,8 @@ from typing import Final, Self
 
 import pytest
 
+from tests.support import ports
+
 _JARS: Final = Path("/usr/share/java")
 _NEEDED: Final = ("zookeeper.jar", "zookeeper-jute.jar", "slf4j-simple.jar")
 # Without these there is no TLS; Debian's ZooKeeper does not name them.
@@ -45,10 +47,8 @@ TICK_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 60
 
 # Below the ports that the kernel gives to outgoing connections, so that a node that is away finds
-# its port free; test processes that run side by side begin at different places.
-_FIRST, _LAST = 30_000, 32_700
-_BEGINNING = _FIRST + os.getpid() * 41 % (_LAST - _FIRST)
-_PORTS = itertools.cycle([*range(_BEGINNING, _LAST), *range(_FIRST, _BEGINNING)])
+# its port free.
+_PORTS = ports.free(30_000, 32_700)
 
 
 # Linux ends a process that is bound to its parent with the thread that started it: this one stays.
@@ -79,9 +79,8 @@ class Ensemble:
         settings: Mapping[str, str] | None = None,
         jvm: Sequence[str] = (),
     ) -> None:
-        ports = iter(_free_ports(nodes * 4))
         self.nodes = {
-            number: _Node(number, folder / f"node-{number}", [next(ports) for _ in range(4)])
+            number: _Node(number, folder / f"node-{number}", _free_ports(4))
             for number in range(1, nodes + 1)
         }
         self._rooms = itertools.count(1)
@@ -313,15 +312,4 @@ def _end(ensemble: Ensemble, folder: Path) -> None:
 
 
 def _free_ports(number: int) -> list[int]:
-    found = (port for port in _PORTS if _is_free(port))
-    return list(itertools.islice(found, number))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    return list(itertools.islice(_PORTS, number))
