@@ -47,7 +47,7 @@ LOOPBACK = serve.Listen(address="127.0.0.1:0")
 QUICK = {"driver": "fake", "fall": 1, "rise": 1, "min_failing_time": 0}
 # No pause of the machine ends a session that lasts longer than any test waits.
 SESSION = {
-    "ttl": "60s",
+    "ttl": "5m",
     "refresh": "300ms",
     "rpc_timeout": "2s",
     "margin": "2s",
@@ -335,7 +335,7 @@ async def place(
 
 
 async def until(
-    is_so: Callable[[], Awaitable[bool]], tell: Callable[[], str] = str, seconds: float = 20
+    is_so: Callable[[], Awaitable[bool]], tell: Callable[[], str] = str, seconds: float = 60
 ) -> None:
     """Wait on a condition, not on a clock; the limit only ends what would never end."""
     try:
