@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from vmshepherd_kit.clock import Clock
 
@@ -24,13 +26,13 @@ REST = timedelta(milliseconds=100)
 # What a running cycle is given to end at a stop, so that no answer of a cloud is lost.
 GRACE = timedelta(seconds=5)
 
-Run = Callable[[PresetName], Awaitable[timedelta | None]]
+Run = Callable[[PresetName], Coroutine[Any, Any, timedelta | None]]
 
 
 @dataclass(slots=True)
 class _Turn:
     due: timedelta
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[timedelta | None] | None = None
     is_woken: bool = False
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -113,19 +115,24 @@ class Schedule:
                 waiting, turn.waiting = turn.waiting, []
                 # A context of its own: whoever woke it has a deadline that is not the cycle's.
                 turn.task = asyncio.get_running_loop().create_task(
-                    self._cycle(name, turn, waiting), context=Context()
+                    self._run(name), context=Context()
                 )
+                # Not within the task: one that is cancelled before it begins runs none of its code.
+                turn.task.add_done_callback(partial(self._ended, name, turn, waiting))
 
-    async def _cycle(
-        self, name: PresetName, turn: _Turn, waiting: list[asyncio.Future[None]]
+    def _ended(
+        self,
+        name: PresetName,
+        turn: _Turn,
+        waiting: list[asyncio.Future[None]],
+        task: asyncio.Task[timedelta | None],
     ) -> None:
         look: timedelta | None = GRID
         try:
-            look = await self._run(name)
+            look = task.result()
         except asyncio.CancelledError:
             # Half a cycle answers nobody: they wait for the next one.
             turn.waiting, waiting = [*waiting, *turn.waiting], []
-            raise
         finally:
             turn.task = None
             now = self._clock.elapsed()

@@ -165,19 +165,15 @@ class OpenStack:
         wanted = {"quota_set": {**limits, "force": True}}
         self.admin.put("compute", f"/os-quota-sets/{project.project_id}", wanted)
 
-    def revoke_tokens(self, project: Project, *, is_heard: bool = True) -> None:
-        """All tokens of its user, at once and for all services; those of later are good.
-
-        Not heard of, services go on with what they remember of a token.
-        """
+    def revoke_tokens(self, project: Project) -> None:
+        """All tokens of its user, at once and for all services; those of later are good."""
         user = f"/users/{project.api.user_id}"
         for enabled in (False, True):
             self.admin.call("PATCH", "identity", user, {"user": {"enabled": enabled}})
         # Keystone counts in seconds: a token of this one would have ended, too.
         later = int(time.time()) + 1
         until(lambda: time.time() >= later, "a second has passed")
-        if is_heard:
-            self.forget_tokens()
+        self.forget_tokens()
 
     def forget_tokens(self) -> None:
         """Let every service ask Keystone anew about each token."""

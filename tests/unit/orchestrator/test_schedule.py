@@ -104,6 +104,19 @@ async def test_whoever_waits_is_told_after_a_cycle_that_began_later() -> None:
         assert cycles.ended == [A, A]
 
 
+async def test_a_cycle_that_is_cancelled_before_it_has_begun_is_run_later() -> None:
+    clock, cycles = FakeClock(), Cycles()
+    async with running(clock, cycles) as schedule:
+        waiting = asyncio.create_task(schedule.next_cycle(A))
+        while not any(turn.task for turn in schedule._turns.values()):  # noqa: ASYNC110  the very moment
+            await asyncio.sleep(0)
+        assert not cycles.begun
+        schedule.cancel_running()
+        await clock.advance(MOMENT)
+        assert waiting.done()
+        assert cycles.ended == [A]
+
+
 async def test_half_a_cycle_answers_nobody() -> None:
     clock, cycles = FakeClock(), Cycles()
     async with running(clock, cycles) as schedule:
