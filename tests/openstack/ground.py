@@ -324,6 +324,7 @@ class OpenStack:
             orders: list[str] = []
             builds = partial(self._builds, project, host, orders)
             until(builds, f"{host} builds servers", seconds=3 * PATIENCE_SECONDS)
+        self._lost_its_bus = False
 
     def _builds(self, project: Project, host: str, orders: list[str]) -> bool:
         """Order one more.  Those before it may have been lost, or the machine is slow: any will
