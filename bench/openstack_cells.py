@@ -94,22 +94,21 @@ class Cells:
         """Until then; what the presets say by then is collected."""
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, _SAYING))
-            for name in PRESETS:
-                with suppress(grpc.RpcError):
-                    self.said.update(self._suite.conditions(name).keys())
+            with suppress(grpc.RpcError):
+                self._hear()
 
     def _silent(self) -> list[str]:
         """Presets that do not say why nothing is done, with all the time to look once more."""
         with suppress(AssertionError):
-            until(self._all_say_why, "all say why nothing is done", seconds=_SLOW, pause=_LOOK)
-        return [name for name in PRESETS if not self._suite.conditions(name)]
+            until(lambda: not self._hear(), "all say why", seconds=_SLOW, pause=_LOOK)
+        return self._hear()
 
-    def _all_say_why(self) -> bool:
-        told = [self._suite.conditions(name) for name in PRESETS]
-        if is_so := all(told):
-            for each in told:
-                self.said.update(each.keys())
-        return is_so
+    def _hear(self) -> list[str]:
+        """Collect why nothing is done; presets that do not say."""
+        told = {name: self._suite.conditions(name) for name in PRESETS}
+        for conditions in told.values():
+            self.said.update(conditions.keys())
+        return [name for name, conditions in told.items() if not conditions]
 
     def _judge(self, begun: float, *, silent: Iterable[str]) -> None:
         """What was done while a part of the servers was out of sight."""

@@ -29,7 +29,7 @@ ASLEEP = Daemon(name="asleep", command=("sleep", "1000"))
 KEEPER = """
 import sys
 from pathlib import Path
-from tests.openstack.cloud import daemons, database, program
+from tests.openstack.cloud import daemons, program
 from tests.openstack.cloud.place import Place
 
 def up(place, say):

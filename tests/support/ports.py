@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-HOST = "127.0.0.1"
+_HOST = "127.0.0.1"
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
@@ -21,14 +21,15 @@ def free(first: int, last: int) -> Iterator[int]:
     beginning = first + os.getpid() * 101 % (last - first)
     ports = (*range(beginning, last), *range(first, beginning))
     ours = [port for port in ports if port % _WORKERS == _WORKER]
-    return (port for port in itertools.cycle(ours) if _is_free(port))
+    return (port for port in itertools.cycle(ours) if is_free(port))
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((_HOST, port))
         except OSError:
             return False
     return True

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Final, Self
+
+from tests.support import ports
 
 FOLDER_VARIABLE: Final = "VMSHEPHERD_OPENSTACK"
 PORT_VARIABLE: Final = "VMSHEPHERD_OPENSTACK_PORT"
@@ -124,7 +125,7 @@ class Place:
 def _free_ports() -> int:
     """The first of as many free ports in a row as a cloud needs."""
     return next(
-        first for first in _rows() if all(map(_is_free, range(first, first + PORTS_NEEDED)))
+        first for first in _rows() if all(map(ports.is_free, range(first, first + PORTS_NEEDED)))
     )
 
 
@@ -133,13 +134,3 @@ def _rows() -> Iterator[int]:
     rows = range(_FIRST, _LAST, 2 * PORTS_NEEDED)
     begin = os.getpid() % len(rows)
     yield from (*rows[begin:], *rows[:begin])
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
